@@ -1,0 +1,127 @@
+"""Labels for records that have none: k-means on L2-normalised rows, computed once and remembered."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import warnings
+import zipfile
+import zlib
+
+import numpy as np
+import platformdirs
+
+from fedmia_jax import errors
+from fedmia_jax.data import arrays
+
+CACHE_DIR = platformdirs.user_cache_path("fedmia_jax") / "kmeans"
+
+_RECIPE = 1  # Raise it whenever the same input would get other labels.
+
+
+def kmeans_labels(
+    features: np.ndarray,
+    *,
+    num_classes: int,
+    seed: int,
+    cache_dir: str | os.PathLike[str] | None = CACHE_DIR,
+) -> np.ndarray:
+    """Clusters records into classes, the largest first.
+
+    The classes of Purchases are clusters: rows are scaled to length one (rows of zeros stay) and Lloyd's
+    algorithm runs once on all of them from a k-means++ start, on one thread, since several would add up their
+    partial sums in whatever order they finish. Source: Shokri et al. (2017), section VI.
+
+    Args:
+      features: uint8 or float32 [M, D], finite.
+      num_classes: clusters, from 2 to the number of distinct records.
+      seed: of the k-means++ start.
+      cache_dir: folder that remembers labels by what they depend on; None computes them every time.
+
+    Returns:
+      int32[M] in 0..num_classes-1; class 0 is the largest, ties in the order of the start.
+
+    Raises:
+      InputError: fewer records, or fewer distinct ones, than classes.
+    """
+    features = np.ascontiguousarray(features)
+    if cache_dir is None:
+        return _compute(features, num_classes, seed)
+    path = os.path.join(cache_dir, f"{_cache_key(features, num_classes, seed)}.npz")
+    labels = _remembered(path, len(features), num_classes)
+    if labels is None:
+        labels = _compute(features, num_classes, seed)
+        try:
+            arrays.save(path, {"labels": labels})
+        except OSError as error:  # A cache that cannot be written costs time next time, not the result.
+            warnings.warn(f"k-means labels are not remembered: {path}: {error.strerror}", stacklevel=2)
+    return labels
+
+
+def _cache_key(features: np.ndarray, num_classes: int, seed: int) -> str:
+    """SHA-256 of everything the labels depend on."""
+    facts = {
+        "recipe": _RECIPE,
+        "scikit-learn": importlib.metadata.version("scikit-learn"),
+        "num_classes": num_classes,
+        "seed": seed,
+        "dtype": features.dtype.str,
+        "shape": features.shape,
+        "content": hashlib.sha256(features.data).hexdigest(),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _remembered(path: str, num_records: int, num_classes: int) -> np.ndarray | None:
+    """int32[M] of an earlier call; None if there was none or its file is damaged."""
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            labels: np.ndarray = archive["labels"]
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    if labels.shape != (num_records,) or labels.dtype != np.int32:
+        return None
+    if labels.min() < 0 or labels.max() >= num_classes:
+        return None
+    return labels
+
+
+def _compute(features: np.ndarray, num_classes: int, seed: int) -> np.ndarray:
+    """int32[M]: the recipe itself."""
+    import sklearn.cluster  # Takes seconds to import, which a remembered result need not pay.
+    import threadpoolctl
+
+    rows = _normalised(features)
+    _check_distinct(rows, num_classes)
+    kmeans = sklearn.cluster.KMeans(
+        num_classes, init="k-means++", n_init=1, random_state=seed, algorithm="lloyd", copy_x=False
+    )
+    with threadpoolctl.threadpool_limits(1):
+        clusters = kmeans.fit_predict(rows)
+    by_size = np.argsort(-np.bincount(clusters, minlength=num_classes), kind="stable")
+    classes = np.argsort(by_size).astype(np.int32)
+    labels: np.ndarray = classes[clusters]
+    return labels
+
+
+def _normalised(features: np.ndarray) -> np.ndarray:
+    """float32[M, D] with rows of length one; rows of zeros stay zero."""
+    rows = features.astype(np.float32)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows /= np.where(lengths > 0, lengths, np.float32(1))
+    return rows
+
+
+def _check_distinct(rows: np.ndarray, num_classes: int) -> None:
+    """Raises unless there is a record for every class; stops counting at the first that suffice."""
+    if num_classes > len(rows):
+        raise errors.InputError(
+            f"data.num_classes={num_classes}: more classes than the {len(rows):,} records"
+        )
+    distinct: set[bytes] = set()
+    for row in rows:
+        distinct.add((row + np.float32(0)).tobytes())  # Adding zero turns -0 into 0.
+        if len(distinct) >= num_classes:
+            return
+    problem = f"more classes than the {len(distinct):,} records that differ after scaling to length one"
+    raise errors.InputError(f"data.num_classes={num_classes}: {problem}")

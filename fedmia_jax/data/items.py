@@ -1,0 +1,157 @@
+"""Orders and baskets: lists of items, turned into one bit for each of the most frequent items."""
+
+import csv
+import os
+
+import numpy as np
+import polars as pl
+
+from fedmia_jax import config, errors
+from fedmia_jax.data import records
+
+_ORDERS_MIN_ITEMS = 3
+_BASKETS_MIN_ITEMS = 5
+_ORDERS_COLUMNS = ("customer", "order", "item")
+
+
+def read_orders(settings: config.Data, *, seed: int) -> records.RawRecords:
+    """Reads a long csv of orders, plain or gzip, as one record a customer.
+
+    A header line, then one line an item of an order: customer, order, item, by position. Identifiers are
+    integers or any text; they sort as numbers if all of a column are integers.
+
+    Args:
+      settings: `path`; `num_features` most frequent items are kept (by customers that hold the item, ties by
+        the smaller item); customers with fewer than `min_items` of them (unset: 3) are dropped.
+      seed: unused, the file is the file.
+
+    Returns:
+      uint8[M, num_features] features without labels: customers ascending, items by falling frequency.
+
+    Raises:
+      InputError: no such file, a bad line by its number, too few distinct items, or no customer left.
+    """
+    del seed
+    path = records.existing_path(settings)
+    with records.opened(path) as stream:
+        content = stream.read()
+    pairs = _parse_orders(content)
+    if pairs is None:
+        raise _diagnose_orders(content, path)
+    minimum = settings.min_items or _ORDERS_MIN_ITEMS
+    features = _to_bits(pairs, path=path, num_features=settings.num_features, minimum=minimum)
+    title = f"orders of {os.path.basename(path)}, {len(features):,} customers x {settings.num_features} items"
+    return records.RawRecords(features=features, labels=None, num_classes=None, title=title)
+
+
+def read_baskets(settings: config.Data, *, seed: int) -> records.RawRecords:
+    """Reads baskets, plain or gzip, one a line with its items separated by blanks.
+
+    The format of the frequent item set mining repository (FIMI): `retail.dat` and its like. Items are
+    integers or any text without blanks; they sort as numbers if all are integers.
+
+    Args:
+      settings: `path`; `num_features` most frequent items are kept (by baskets that hold the item, ties by
+        the smaller item); baskets with fewer than `min_items` of them (unset: 5) are dropped.
+      seed: unused, the file is the file.
+
+    Returns:
+      uint8[M, num_features] features without labels: baskets in file order, items by falling frequency.
+
+    Raises:
+      InputError: no such file, not text, too few distinct items, or no basket left.
+    """
+    del seed
+    path = records.existing_path(settings)
+    with records.opened(path) as stream:
+        content = stream.read()
+    sizes: list[int] = []
+    items: list[str] = []
+    for _, line in records.numbered_lines(content, path):
+        basket = line.split()
+        sizes.append(len(basket))
+        items += basket
+    pairs = pl.DataFrame(
+        {
+            "record": np.repeat(np.arange(len(sizes)), sizes),
+            "item": _sortable(pl.Series(items, dtype=pl.String)),
+        }
+    )
+    minimum = settings.min_items or _BASKETS_MIN_ITEMS
+    features = _to_bits(pairs, path=path, num_features=settings.num_features, minimum=minimum)
+    title = f"baskets of {os.path.basename(path)}, {len(features):,} baskets x {settings.num_features} items"
+    return records.RawRecords(features=features, labels=None, num_classes=None, title=title)
+
+
+def _sortable(names: pl.Series) -> pl.Series:
+    """Integers if all names are, so that 9 comes before 10; else the names."""
+    numbers = names.cast(pl.Int64, strict=False)
+    return names if numbers.null_count() else numbers
+
+
+def _to_bits(pairs: pl.DataFrame, *, path: str, num_features: int, minimum: int) -> np.ndarray:
+    """uint8[M, D] of (record, item) pairs: ascending records, items by falling frequency."""
+    pairs = pairs.unique()
+    counts = pairs.group_by("item").len().sort(["len", "item"], descending=[True, False])
+    if counts.height < num_features:
+        cure = f"data.num_features={num_features} needs at least as many"
+        raise records.file_error(path, f"{counts.height} distinct items, {cure}")
+    columns = counts.head(num_features).select("item").with_row_index("column")
+    kept = pairs.join(columns, on="item")
+    full = kept.group_by("record").len().filter(pl.col("len") >= minimum)
+    rows = full.select("record").sort("record").with_row_index("row")
+    if rows.is_empty():
+        cure = f"none holds data.min_items={minimum} of the data.num_features={num_features} items"
+        raise records.file_error(path, f"no records left: {cure}")
+    kept = kept.join(rows, on="record")
+    features = np.zeros((rows.height, num_features), np.uint8)
+    features[kept["row"].to_numpy(), kept["column"].to_numpy()] = 1
+    return features
+
+
+def _parse_orders(content: bytes) -> pl.DataFrame | None:
+    """The fast path: (record, item) pairs, or None if anything at all is wrong."""
+    if not _is_header(content.partition(b"\n")[0].decode(errors="replace")):
+        return None
+    schema = dict.fromkeys(_ORDERS_COLUMNS, pl.String)
+    try:
+        frame = pl.read_csv(content, has_header=False, skip_lines=1, schema=schema)
+    except pl.exceptions.PolarsError:
+        return None
+    empty = frame.select((pl.all().is_null() | (pl.all() == "")).any()).row(0)
+    if frame.is_empty() or any(empty):
+        return None
+    return frame.select(record=_sortable(frame["customer"]), item=_sortable(frame["item"]))
+
+
+def _diagnose_orders(content: bytes, path: str) -> errors.InputError:
+    """The slow path: finds the first line that the fast one cannot have liked."""
+    last = 0
+    for number, line in records.numbered_lines(content, path):
+        last = number
+        fields = _fields(line)
+        if number == 1 and not _is_header(line):
+            problem = f"a header line expected (customer, order, item), found {line[:80]!r}"
+        elif len(fields) != len(_ORDERS_COLUMNS):
+            problem = f"{len(fields)} fields, 3 expected (customer, order, item)"
+        elif "" in fields:
+            problem = f"the {_ORDERS_COLUMNS[fields.index('')]} is empty"
+        else:
+            continue
+        return records.file_error(path, problem, line=number)
+    return records.file_error(path, "no orders in the file" if last <= 1 else "not a csv of three columns")
+
+
+def _is_header(line: str) -> bool:
+    """Whether a first line is three names; three integers are an order that a skipped header would lose."""
+    fields = _fields(line)
+    integers = [field.isascii() and field.isdigit() for field in fields]
+    return len(fields) == len(_ORDERS_COLUMNS) and not all(integers)
+
+
+def _fields(line: str) -> list[str]:
+    """The fields of one line of csv; none if it is empty or beyond parsing."""
+    try:
+        return next(csv.reader([line.rstrip("\r\n")]), [])
+    except csv.Error:
+        return []

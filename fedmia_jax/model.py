@@ -1,0 +1,100 @@
+"""The networks that travel: flax modules behind `(init, apply)`.
+
+A new model is a flax module with a `num_classes` and a `hidden` field whose call takes
+`(features f32[B, D], *, dropout_rate f32[], train bool)` and returns logits f32[B, K]; name it in `MODELS`, or give
+`model.name` as `package.module:Class` and leave this file alone.
+"""
+
+import importlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fedmia_jax import config, errors, types
+
+
+def dropout(key: jax.Array, units: jax.Array, *, rate: jax.Array) -> jax.Array:
+    """Zeroes each unit with probability `rate` and rescales the others; `rate` may be traced (flax's may not).
+
+    Args:
+      key: typed PRNG key.
+      units: f32[B, H].
+      rate: f32[] in [0, 1).
+
+    Returns:
+      f32[B, H] with the same mean as `units`.
+    """
+    keep = jax.random.bernoulli(key, 1.0 - rate, units.shape)
+    return jnp.where(keep, units / (1.0 - rate), 0.0)
+
+
+class Mlp(nn.Module):
+    """The paper's network: one hidden tanh layer, dropout, softmax (applied by the loss).
+
+    Source: Pustozerova and Mayer (2020), section III. Departure: none; the initialisation that the paper leaves
+    open is Glorot uniform with zero biases.
+    """
+
+    num_classes: int
+    hidden: int = 128
+
+    @nn.compact
+    def __call__(self, features: jax.Array, *, dropout_rate: Any = 0.0, train: bool = False) -> jax.Array:
+        """Maps f32[B, D] to logits f32[B, K]."""
+        units = jnp.tanh(nn.Dense(self.hidden, kernel_init=nn.initializers.glorot_uniform())(features))
+        if train:
+            units = dropout(self.make_rng("dropout"), units, rate=dropout_rate)
+        return nn.Dense(self.num_classes, kernel_init=nn.initializers.glorot_uniform())(units)
+
+
+MODELS = {"mlp": Mlp}
+
+
+def make_model(settings: config.Model, *, num_classes: int) -> nn.Module:
+    """Returns the flax module that `settings.name` names.
+
+    Raises:
+      InputError: the name is neither in `MODELS` nor an importable `package.module:Class`.
+    """
+    module_type: Any = MODELS.get(settings.name)
+    if module_type is None:
+        module_type = _import(settings.name)
+    return module_type(num_classes=num_classes, hidden=settings.hidden)
+
+
+def _import(name: str) -> Any:
+    """The class behind `package.module:Class`."""
+    module_name, _, class_name = name.partition(":")
+    known = f"must be one of {', '.join(MODELS)}, or package.module:Class"
+    if not class_name:
+        raise errors.InputError(f"model.name={name!r}: {known}")
+    try:
+        module_type = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise errors.InputError(f"model.name={name!r}: {error}; {known}") from error
+    if not (isinstance(module_type, type) and issubclass(module_type, nn.Module)):
+        raise errors.InputError(f"model.name={name!r}: not a flax module class; {known}")
+    return module_type
+
+
+def make_apply(module: nn.Module) -> types.ApplyFn:
+    """Returns `apply(params, features, *, dropout_rate=None, key=None) -> logits`; a key means training."""
+
+    def apply(params, features, *, dropout_rate=0.0, key=None):
+        features = features.astype(jnp.float32)  # bits are stored as uint8
+        if key is None:
+            return module.apply({"params": params}, features)
+        return module.apply({"params": params}, features, dropout_rate=dropout_rate, train=True, rngs={"dropout": key})
+
+    return apply
+
+
+def make_init(module: nn.Module, *, num_features: int):
+    """Returns `init(key) -> params`."""
+
+    def init(key: jax.Array) -> types.Params:
+        return module.init(key, jnp.zeros((1, num_features), jnp.float32))["params"]
+
+    return init

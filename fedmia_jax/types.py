@@ -1,0 +1,68 @@
+"""The words of the laboratory as types: axis letters, pytrees, function aliases.
+
+| letter | axis                                                     |
+|--------|----------------------------------------------------------|
+| S      | models trained in parallel (replicas, shadows, points)   |
+| C, N   | cycles, nodes                                            |
+| T      | C * N snapshots, in training order                       |
+| M      | records scored                                           |
+| D, K, H| features, classes, hidden units                          |
+| n      | slots of a shard (records, then padding)                 |
+| B      | records of a minibatch                                   |
+
+Shapes in docstrings are in jaxpr notation: `f32[C, N, M]`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+Params = Any  # a pytree of f32 arrays, as flax makes it
+ApplyFn = Callable[..., jax.Array]  # (params, features, *, dropout_rate, key) -> f32[B, K] logits
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """The whole data set on a device; everything else points into it by row."""
+
+    features: jax.Array  # uint8[M, D] where all are bits, else f32[M, D]
+    labels: jax.Array  # i32[M] in 0..K-1
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """The training records of one party, as rows of `Records`; masked slots are padding."""
+
+    indices: jax.Array  # i32[n]
+    mask: jax.Array  # bool[n], False for padding; or f32[n] weights, 0 for padding
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Hyper:
+    """The numbers of training that a compiled program takes as arguments."""
+
+    learning_rate: jax.Array  # f32[]
+    dropout_rate: jax.Array  # f32[]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """What training carries from step to step."""
+
+    params: Params
+    opt_state: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Signals:
+    """What attacks read of one model: its answer to each record and the record's label."""
+
+    logits: jax.Array  # f32[..., M, K]
+    labels: jax.Array  # i32[..., M]
