@@ -29,7 +29,7 @@ def _field(
     traced: bool = False,
 ) -> Any:
     """Declares a field: its default, one line of help, its closed range (`above`: open below) and its kind."""
-    metadata = dict(help=help_text, low=low, high=high, above=above, choices=choices, traced=traced)
+    metadata = {"help": help_text, "low": low, "high": high, "above": above, "choices": choices, "traced": traced}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -149,7 +149,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
 
 def fields(settings_type: type = Settings, prefix: str = "") -> dict[str, dataclasses.Field]:
     """Returns every leaf field by its dotted name, in declaration order."""
-    found = {}
+    found: dict[str, dataclasses.Field] = {}
     for field in dataclasses.fields(settings_type):
         nested = _hints(settings_type)[field.name]
         if dataclasses.is_dataclass(nested):
@@ -173,9 +173,8 @@ def flatten(settings: Settings) -> dict[str, Any]:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Returns a hash (16 hex digits) of settings, mappings, sequences, numbers, strings and None."""
-    plain = [dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part for part in parts]
-    text = json.dumps(plain, sort_keys=True, allow_nan=False)
+    """Returns a hash (16 hex digits) of mappings, sequences, numbers, strings and None."""
+    text = json.dumps(parts, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -228,7 +227,7 @@ def unknown_field(name: str) -> str:
     near = difflib.get_close_matches(name, list(fields()), n=1, cutoff=0.5)
     last = name.rpartition(".")[2]
     near = near or [known for known in fields() if known.rpartition(".")[2] == last]
-    hint = f"did you mean {near[0]}?" if near else "python launch.py --help_fields lists them all"
+    hint = f"did you mean {near[0]}?" if near else "python -m fedmia_jax.config lists them all"
     return f"{name}: no such field; {hint}"
 
 
@@ -244,14 +243,22 @@ def _check_value(name: str, value: Any, hint: Any, metadata: Mapping[str, Any]) 
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        raise errors.InputError(f"{name}={value!r}: expected {_type_name(wanted)} ({metadata['help']})")
+        raise errors.InputError(wrong_type(name, value))
     _check_range(name, value, metadata)
     return value
 
 
-def _type_name(wanted: type) -> str:
-    """How a newcomer would say the type."""
-    return {int: "an integer", float: "a number", bool: "True or False", str: "a text"}[wanted]
+def wrong_type(name: str, value: Any) -> str:
+    """Returns the line for a value that is not of its field's type."""
+    owner: Any = Settings()
+    *groups, last = name.split(".")
+    for group in groups:
+        owner = getattr(owner, group)
+    hint = _hints(type(owner))[last]
+    wanted = _plain_type(typing.get_args(hint)[0] if _plain_type(hint) is tuple else hint)
+    plain = {int: "an integer", float: "a number", bool: "True or False", str: "a text"}[wanted]
+    several = "one or more, each " if _plain_type(hint) is tuple else ""
+    return f"{name}={value}: expected {several}{plain} ({fields()[name].metadata['help']})"
 
 
 def _check_range(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
@@ -294,3 +301,16 @@ def check_arg(arg: str, *, known: tuple[str, ...]) -> None:
     if arg not in known:
         names = ", ".join(name for name in known if name) or "nothing"
         raise errors.InputError(f"--config=...:{arg}: unknown argument; the file knows {names}")
+
+
+def _list_fields() -> None:
+    """Prints every field with its default and its meaning."""
+    values = flatten(Settings())
+    for name, field in fields().items():
+        choices = field.metadata["choices"]
+        meaning = field.metadata["help"] + (f" ({', '.join(choices)})" if choices else "")
+        print(f"--config.{name}={'' if values[name] is None else values[name]}\n    {meaning}")
+
+
+if __name__ == "__main__":
+    _list_fields()

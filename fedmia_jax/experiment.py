@@ -17,7 +17,6 @@ from fedmia_jax import (
     attacks,
     config,
     errors,
-    metrics,
     model,
     progress,
     results,
@@ -110,6 +109,29 @@ class Context:
         ).reshape(-1)
 
 
+def make_context(
+    runs: Sequence[Run],
+    dataset: datasets.Dataset,
+    workdir: store.Workdir,
+    show: progress.Progress,
+    *,
+    budget: int = 4 * 2**30,
+) -> Context:
+    """Puts the records on the device beside what the stages need."""
+    records = types.Records(jnp.asarray(dataset.features), jnp.asarray(dataset.labels))
+    return Context(runs, dataset, records, workdir, show, budget)
+
+
+def check(settings: config.Settings) -> None:
+    """Checks the names of registered things, before records are read.
+
+    Raises:
+      InputError: no such model or attack.
+    """
+    model.make_model(settings.model, num_classes=2)
+    attacks.make_attacks(settings.attack, num_classes=2)
+
+
 def prepare_runs(settings: config.Settings, dataset: datasets.Dataset) -> list[Run]:
     """Draws the records of every replicate.
 
@@ -160,7 +182,9 @@ def run(context: Context) -> pl.DataFrame:
 def train_centralised(context: Context) -> types.Params:
     """The baseline: one model a run on the union of the shards, for the epochs of a local visit; leaves [R, ...]."""
     unions = [pools.pad([run.shards.indices[run.shards.mask]]) for run in context.runs]
-    shards = types.Shard(*(np.concatenate(leaves) for leaves in zip(*((u.indices, u.mask) for u in unions))))
+    shards = types.Shard(
+        np.concatenate([union.indices for union in unions]), np.concatenate([union.mask for union in unions])
+    )
     epochs = context.settings.federation.local_epochs
     keys = context.keys(pools.Purpose.CENTRALISED)
     return _train(context, "centralised target", shards, context.hyper(), keys, epochs=epochs)
@@ -201,7 +225,7 @@ def train_federated(context: Context) -> types.Params:
 
 
 def train_shadow_federations(context: Context) -> types.Params:
-    """Matched federations on shadow records, leaves [R * J, C, N, ...]; shadow j's records are dealt as the target's."""
+    """Federations on shadow records, dealt as the target's; snapshots with leaves [R * J, C, N, ...]."""
     dealt = [_shadow_shards(run, members) for run in context.runs for members in run.split.members]
     count = context.settings.shadow.count
     title = f"{len(dealt)} shadow federations"

@@ -34,7 +34,9 @@ class Progress:
             rich.progress.TimeRemainingColumn(),
         )
         start = time.perf_counter()
-        with rich.progress.Progress(*columns, console=self.console, transient=True) as bar:
+        with rich.progress.Progress(
+            *columns, console=self.console, transient=True, disable=not self.console.is_terminal
+        ) as bar:
             task = bar.add_task(title, total=total)
             yield lambda steps: bar.advance(task, steps)
         self.seconds[title] = time.perf_counter() - start

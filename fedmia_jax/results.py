@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
-from fedmia_jax import config, experiment, metrics
+from fedmia_jax import config, experiment, metrics, store
 
 RATES = (0.01, 0.001)
 METRICS = ("accuracy", "precision", "recall", "f1", "auc")
@@ -95,7 +95,7 @@ def _head(context: "experiment.Context", run: "experiment.Run", phase: Phase) ->
     """What all rows of a run share."""
     always = {name: config.get(run.settings, name) for name in ALWAYS}
     always["data.num_classes"] = context.dataset.num_classes
-    run_id = config.fingerprint(dataclasses.replace(run.settings, replicates=1), context.dataset.fingerprint)
+    run_id = store.fingerprint(dataclasses.replace(run.settings, replicates=1), context.dataset)
     return {"run_id": run_id, "replicate": run.replicate, "phase": phase.name, **always}
 
 

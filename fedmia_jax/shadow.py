@@ -5,6 +5,7 @@ A function of one model becomes a program over S of them: vmapped on each device
 of devices or on the chunk size, because every model draws its randomness from its own key.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -130,7 +131,7 @@ def run_segments(
 def cut(epochs: int, *, pieces: int = 10) -> list[tuple[int, int]]:
     """Cuts training into about ten runs of epochs, (first, end) each, for one look at every tenth."""
     bounds = [round(piece * epochs / pieces) for piece in range(pieces + 1)]
-    return [(first, end) for first, end in zip(bounds[:-1], bounds[1:], strict=True) if end > first]
+    return [(first, end) for first, end in itertools.pairwise(bounds) if end > first]
 
 
 def all_finite(params: types.Params) -> jax.Array:

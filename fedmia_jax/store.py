@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 
 from fedmia_jax import config, errors
+from fedmia_jax.data import dataset as datasets
 
 CSV_ROWS = 100_000  # results.csv is written below this
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "polars", "ml-collections")
@@ -116,21 +117,32 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
         raise errors.InputError(f"workdir={path}: no readable config.json there ({error})") from error
 
 
+def fingerprint(settings: config.Settings, records: datasets.Dataset) -> str:
+    """Returns what a workdir belongs to: a hash of the settings and of the content of the records."""
+    plain = dataclasses.asdict(settings)
+    del plain["data"]["path"]  # the content counts, wherever it lies
+    return config.fingerprint(plain, records.fingerprint)
+
+
 @contextlib.contextmanager
-def open_workdir(path: os.PathLike | str, settings: config.Settings, *, data_fingerprint: str) -> Iterator[Workdir]:
+def open_workdir(path: os.PathLike | str, settings: config.Settings, records: datasets.Dataset) -> Iterator[Workdir]:
     """Takes a folder for an experiment and holds it until the block ends.
 
     Args:
       path: the folder; made if absent.
       settings: what runs there.
-      data_fingerprint: hash of the records that it runs on.
+      records: what it runs on.
 
     Raises:
       InputError: the folder holds another experiment, files of somebody else, or another process has it.
     """
     path = pathlib.Path(path)
-    record = {"settings": dataclasses.asdict(settings), "data_fingerprint": data_fingerprint}
-    record = {"fingerprint": config.fingerprint(record), **json.loads(json.dumps(record))}
+    record = {
+        "title": records.title,
+        "fingerprint": fingerprint(settings, records),
+        "records": records.fingerprint,
+        "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
+    }
     _check_owner(path, record)
     path.mkdir(parents=True, exist_ok=True)
     with open(path / ".lock", "w") as lock:
@@ -179,7 +191,7 @@ def environment() -> dict[str, Any]:
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "", separator: str = "/") -> dict[str, Any]:
     """Nested mapping -> one level, names joined."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
             flat |= _flatten(value, f"{prefix}{name}{separator}", separator)

@@ -18,7 +18,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
+Array = jax.Array | np.ndarray
 Params = Any  # a pytree of f32 arrays, as flax makes it
 ApplyFn = Callable[..., jax.Array]  # (params, features, *, dropout_rate, key) -> f32[B, K] logits
 
@@ -37,8 +39,8 @@ class Records:
 class Shard:
     """The training records of one party, as rows of `Records`; masked slots are padding."""
 
-    indices: jax.Array  # i32[n]
-    mask: jax.Array  # bool[n], False for padding; or f32[n] weights, 0 for padding
+    indices: Array  # i32[n]
+    mask: Array  # bool[n], False for padding; or f32[n] weights, 0 for padding
 
 
 @jax.tree_util.register_dataclass

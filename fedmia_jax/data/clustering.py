@@ -115,9 +115,7 @@ def _normalised(features: np.ndarray) -> np.ndarray:
 def _check_distinct(rows: np.ndarray, num_classes: int) -> None:
     """Raises unless there is a record for every class; stops counting at the first that suffice."""
     if num_classes > len(rows):
-        raise errors.InputError(
-            f"data.num_classes={num_classes}: more classes than the {len(rows):,} records"
-        )
+        raise errors.InputError(f"data.num_classes={num_classes}: more classes than the {len(rows):,} records")
     distinct: set[bytes] = set()
     for row in rows:
         distinct.add((row + np.float32(0)).tobytes())  # Adding zero turns -0 into 0.

@@ -65,6 +65,6 @@ def check_classes(dataset: Dataset, dealt: pools.Pools, *, replicate: int) -> No
     if len(missing):
         raise errors.InputError(
             f"data.num_classes={dataset.num_classes}: class {missing[0]} has no record in the shadow pool of replicate "
-            f"{replicate} ({len(missing)} such classes; {counts[missing[0]]} records of it are to be attacked); use fewer "
+            f"{replicate} ({len(missing)} such, {counts[missing[0]]} records of the first to attack); use fewer "
             "classes, a larger data.num_shadow_pool or smaller other pools"
         )

@@ -66,9 +66,7 @@ def _read(settings: config.Data, num_classes: int, num_features: int, expected: 
     if parsed is None:
         raise _diagnose(content, path, num_classes, num_features, expected)
     features, labels = parsed
-    title = (
-        f"{settings.name} of {os.path.basename(path)}, {len(features):,} records x {num_features} features"
-    )
+    title = f"{settings.name} of {os.path.basename(path)}, {len(features):,} records x {num_features} features"
     return records.RawRecords(features=features, labels=labels, num_classes=num_classes, title=title)
 
 
@@ -101,9 +99,7 @@ def _parse(content: bytes, num_classes: int, num_features: int) -> tuple[np.ndar
     return features, labels - np.int32(1)
 
 
-def _diagnose(
-    content: bytes, path: str, num_classes: int, num_features: int, expected: str
-) -> errors.InputError:
+def _diagnose(content: bytes, path: str, num_classes: int, num_features: int, expected: str) -> errors.InputError:
     """The slow path: finds the first line that the fast one cannot have liked."""
     if not content.strip():
         return records.file_error(path, "the file is empty")

@@ -170,7 +170,7 @@ def draw_shadows(
     enough = num_train + num_out <= len(pool) and num_out >= (1 if settings.num_out else num_train // 10)
     if not enough:
         raise errors.InputError(
-            f"shadow.num_train={num_train:,}: too few records in the shadow pool, which has {len(pool):,} for those and "
+            f"shadow.num_train={num_train:,}: the shadow pool has only {len(pool):,} records for those and "
             f"{settings.num_out or max(1, num_train // 10):,} or more outside; "
             "lower shadow.num_train, shadow.num_out or data.num_federation"
         )

@@ -43,9 +43,7 @@ class RawRecords:
             raise ValueError(f"features={got}: uint8[M, D] or float32[M, D] expected")
         if (self.labels is None) != (self.num_classes is None):
             raise ValueError(f"num_classes={self.num_classes}: set exactly where labels are")
-        if self.labels is not None and (
-            self.labels.shape != self.features.shape[:1] or self.labels.dtype != np.int32
-        ):
+        if self.labels is not None and (self.labels.shape != self.features.shape[:1] or self.labels.dtype != np.int32):
             got = f"{self.labels.dtype}{list(self.labels.shape)}"
             raise ValueError(f"labels={got}: int32[{len(self.features)}] expected")
 

@@ -1,6 +1,7 @@
 """placeholder"""
 
 import numpy as np
+
 from fedmia_jax import config
 from fedmia_jax.data import records
 

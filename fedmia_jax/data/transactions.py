@@ -56,9 +56,7 @@ def read(settings: config.Data, *, seed: int) -> records.RawRecords:
     if not len(features):
         raise records.file_error(path, "no transactions in the file")
     num_customers, num_categories = features.shape
-    title = (
-        f"transactions of {os.path.basename(path)}, {num_customers:,} customers x {num_categories} categories"
-    )
+    title = f"transactions of {os.path.basename(path)}, {num_customers:,} customers x {num_categories} categories"
     if num_categories < settings.num_features:
         title += f" (all there are; data.num_features={settings.num_features})"
     return records.RawRecords(features=features, labels=None, num_classes=None, title=title)
@@ -94,10 +92,7 @@ class _Table:
     def _grow(self) -> None:
         """Doubles a side that has become too short, so that all copying together is linear."""
         needed = (len(self._rows), len(self._columns))
-        sides = [
-            old if old >= new else max(new, 2 * old)
-            for old, new in zip(self._bits.shape, needed, strict=True)
-        ]
+        sides = [old if old >= new else max(new, 2 * old) for old, new in zip(self._bits.shape, needed, strict=True)]
         if tuple(sides) != self._bits.shape:
             bits = np.zeros(sides, np.uint8)
             bits[: self._bits.shape[0], : self._bits.shape[1]] = self._bits

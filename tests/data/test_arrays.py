@@ -20,7 +20,9 @@ def test_zeros_and_ones_of_any_type_become_bytes(tmp_path, dtype):
     np.savez(tmp_path / "x.npz", features=BITS.astype(dtype))
     raw = read(tmp_path / "x.npz")
     np.testing.assert_array_equal(raw.features, BITS)
-    assert raw.features.dtype == np.uint8 and raw.labels is None and raw.num_classes is None
+    assert raw.features.dtype == np.uint8
+    assert raw.labels is None
+    assert raw.num_classes is None
     assert raw.title == "arrays of x.npz, 3 records x 2 features"
 
 
@@ -29,7 +31,8 @@ def test_other_numbers_become_single_precision(tmp_path, values):
     np.savez(tmp_path / "x.npz", features=values)
     raw = read(tmp_path / "x.npz")
     np.testing.assert_array_equal(raw.features, values.astype(np.float32))
-    assert raw.features.dtype == np.float32 and raw.features.flags.c_contiguous
+    assert raw.features.dtype == np.float32
+    assert raw.features.flags.c_contiguous
 
 
 @pytest.mark.parametrize(

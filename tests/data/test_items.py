@@ -46,7 +46,9 @@ def test_orders_equal_a_plain_loop(tmp_path, spell, min_items):
     raw = read("orders", path, num_features=20, min_items=min_items)
     expected = naive_bits(sorted(records), 20, min_items or 3)
     np.testing.assert_array_equal(raw.features, expected)
-    assert raw.features.dtype == np.uint8 and raw.labels is None and raw.num_classes is None
+    assert raw.features.dtype == np.uint8
+    assert raw.labels is None
+    assert raw.num_classes is None
     assert raw.title == f"orders of orders.csv, {len(expected)} customers x 20 items"
 
 
@@ -73,21 +75,15 @@ def test_ties_go_to_the_smaller_item_as_a_number(tmp_path):
 def test_customers_ascend_as_numbers_or_as_text(tmp_path):
     path = tmp_path / "orders"
     path.write_text("c,o,i\n10,1,5\n9,1,5\n9,1,6\n")
-    np.testing.assert_array_equal(
-        read("orders", path, num_features=2, min_items=1).features, [[1, 1], [1, 0]]
-    )
+    np.testing.assert_array_equal(read("orders", path, num_features=2, min_items=1).features, [[1, 1], [1, 0]])
     path.write_text("c,o,i\n10,1,5\n9,1,5\n9,1,6\nx,1,5\n")
-    np.testing.assert_array_equal(
-        read("orders", path, num_features=2, min_items=1).features, [[1, 0], [1, 1], [1, 0]]
-    )
+    np.testing.assert_array_equal(read("orders", path, num_features=2, min_items=1).features, [[1, 0], [1, 1], [1, 0]])
 
 
 def test_quoted_fields_of_orders_are_one_field(tmp_path):
     path = tmp_path / "orders.csv"
     path.write_text('customer,order,item\n"a, b",1,"x,y"\nc,1,"x,y"\nc,1,z\n')
-    np.testing.assert_array_equal(
-        read("orders", path, num_features=2, min_items=1).features, [[1, 0], [1, 1]]
-    )
+    np.testing.assert_array_equal(read("orders", path, num_features=2, min_items=1).features, [[1, 0], [1, 1]])
 
 
 HEAD = "customer,order,item\n"

@@ -55,8 +55,10 @@ def test_the_same_records_out_of_every_wrapping(tmp_path, name, content):
     raw = purchases(path)
     np.testing.assert_array_equal(raw.features, np.array([[0, 1, 0], [1, 1, 1], [0, 0, 0]], np.uint8))
     np.testing.assert_array_equal(raw.labels, np.array([12, 99, 0], np.int32))
-    assert raw.features.dtype == np.uint8 and raw.features.flags.c_contiguous
-    assert raw.labels.dtype == np.int32 and raw.num_classes == 100
+    assert raw.features.dtype == np.uint8
+    assert raw.features.flags.c_contiguous
+    assert raw.labels.dtype == np.int32
+    assert raw.num_classes == 100
     assert raw.title == f"purchases of {name}, 3 records x 3 features"
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
 
@@ -150,7 +152,8 @@ def test_archive_messages(tmp_path, name, content, message):
 def test_the_real_location_set():
     raw = location(REAL)
     sizes = np.bincount(raw.labels)
-    assert raw.features.shape == (5010, 446) and raw.num_classes == 30
+    assert raw.features.shape == (5010, 446)
+    assert raw.num_classes == 30
     assert raw.features.mean() == pytest.approx(0.120, abs=5e-4)
     assert (len(sizes), sizes.min(), sizes.max()) == (30, 97, 308)
     assert raw.title == "location of dataset_location.tgz, 5,010 records x 446 features"

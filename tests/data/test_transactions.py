@@ -48,7 +48,9 @@ def test_equals_a_plain_loop_whatever_the_block(tmp_path, monkeypatch, block_byt
     path.write_text("\n".join([HEAD, *lines]))
     raw = read(path, num_features)
     np.testing.assert_array_equal(raw.features, naive_bits(lines, num_features))
-    assert raw.features.dtype == np.uint8 and raw.features.flags.c_contiguous and raw.labels is None
+    assert raw.features.dtype == np.uint8
+    assert raw.features.flags.c_contiguous
+    assert raw.labels is None
 
 
 @pytest.mark.parametrize("head", [[], [HEAD]], ids=["without header", "with header"])
@@ -68,10 +70,7 @@ def test_the_title_says_when_there_are_fewer_categories(tmp_path):
     path.write_text(line(9, 5) + "\n" + line(8, 4))
     raw = read(path)
     np.testing.assert_array_equal(raw.features, [[0, 1], [1, 0]])
-    assert (
-        raw.title
-        == "transactions of t.csv, 2 customers x 2 categories (all there are; data.num_features=600)"
-    )
+    assert raw.title == "transactions of t.csv, 2 customers x 2 categories (all there are; data.num_features=600)"
 
 
 GOOD = line(9, 5) + "\n"

@@ -1,0 +1,125 @@
+"""Training speed, side by side in one process: a plain PyTorch loop, one compiled model, many at once.
+
+Every way does the same steps on the same records (dropout, Adam, shuffled minibatches, cross-entropy), the ways take
+turns, and medians over the turns are compared; compile time is told apart. PyTorch is optional and installed by hand:
+without it its row is missing and no ratio is printed.
+"""
+
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import rich.console
+
+from fedmia_jax import config, model, shadow, training, types
+from fedmia_jax.report import tables
+
+NUM_CLASSES, NUM_RECORDS, TURNS = 100, 10_000, 5
+
+
+def run(settings: config.Settings, console: rich.console.Console) -> tables.Table:
+    """Measures microseconds per model and step at batch sizes 32 and 128.
+
+    Args:
+      settings: `data.num_features`, `model`, `training` and `shadow.count` are read.
+      console: for a line while work is going on.
+
+    Returns:
+      One row for each way and batch size: compile time in seconds, time per model and step in microseconds, ratio to
+      PyTorch.
+    """
+    rows = []
+    for batch_size in (32, 128):
+        with console.status(f"batch size {batch_size}: {TURNS} turns"):
+            ways = make_ways(settings, batch_size=batch_size)
+            compile_seconds = {name: _seconds(way) for name, (way, _) in ways.items()}
+            turns = [{name: _seconds(way) / steps for name, (way, steps) in ways.items()} for _ in range(TURNS)]
+        medians = {name: statistics.median(turn[name] for turn in turns) for name in ways}
+        reference = next((seconds for name, seconds in medians.items() if name.startswith("PyTorch")), None)
+        for name, seconds in medians.items():
+            spread = [turn[name] * 1e6 for turn in turns]
+            ratio = "-" if reference is None else f"{reference / seconds:.1f}"
+            first = "-" if name.startswith("PyTorch") else f"{compile_seconds[name]:.1f}"
+            cells = [f"{seconds * 1e6:.0f}", f"{min(spread):.0f}-{max(spread):.0f}", ratio, first]
+            rows.append([name, str(batch_size), *cells])
+    devices = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
+    return tables.Table(
+        "Training speed",
+        ["way", "batch", "us/step/model", "range", "times PyTorch", "first call, s"],
+        rows,
+        f"{NUM_RECORDS:,} x {settings.data.num_features}, {settings.model.hidden} units, {NUM_CLASSES} classes, "
+        f"{settings.training.optimizer}, dropout; medians of {TURNS} turns in one run on {devices}. "
+        + ("" if importlib.util.find_spec("torch") else "PyTorch is not installed: pip install torch to compare."),
+    )
+
+
+def make_ways(settings: config.Settings, *, batch_size: int) -> dict[str, tuple[Callable[[], object], int]]:
+    """Returns, by name, a call that trains one epoch and the model steps that it makes."""
+    rng = np.random.default_rng(0)
+    features = (rng.random((NUM_RECORDS, settings.data.num_features)) < 0.1).astype(np.uint8)
+    labels = rng.integers(0, NUM_CLASSES, NUM_RECORDS).astype(np.int32)
+    steps, count = -(-NUM_RECORDS // batch_size), settings.shadow.count
+    ways: dict[str, tuple[Callable[[], object], int]] = {}
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        name = f"PyTorch loop, one model, {torch.get_num_threads()} threads"
+        ways[name] = (_torch_way(settings, features, labels, batch_size=batch_size), steps)
+    for number in (1, count):
+        way = _jax_way(settings, features, labels, batch_size=batch_size, num_models=number)
+        ways[f"fedmia_jax, {number} model{'s' if number > 1 else ''}"] = (way, steps * number)
+    return ways
+
+
+def _jax_way(settings, features, labels, *, batch_size: int, num_models: int) -> Callable[[], object]:
+    """One epoch of several models through the same programs that experiments use."""
+    module = model.make_model(settings.model, num_classes=NUM_CLASSES)
+    records = types.Records(jnp.asarray(features), jnp.asarray(labels))
+    init_fn = model.make_init(module, num_features=features.shape[1])
+    start = training.make_start(init_fn, optimizer=settings.training.optimizer)
+    fit = training.make_fit(model.make_apply(module), optimizer=settings.training.optimizer, batch_size=batch_size)
+    hyper = types.Hyper(jnp.float32(settings.training.learning_rate), jnp.float32(settings.model.dropout_rate))
+    shard = types.Shard(jnp.arange(NUM_RECORDS, dtype=jnp.int32), jnp.ones(NUM_RECORDS, bool))
+    epoch = shadow.make_parallel(lambda shared, key: fit(start(key), shared, shard, hyper, key, (0, 1)).params)
+    keys = jax.random.split(jax.random.key(0), num_models)
+    return lambda: jax.block_until_ready(epoch(records, keys))
+
+
+def _torch_way(settings, features, labels, *, batch_size: int) -> Callable[[], object]:
+    """One epoch the way a PyTorch user writes it."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    inputs = torch.tensor(features, dtype=torch.float32, device=device)
+    targets = torch.tensor(labels, dtype=torch.long, device=device)
+    network = torch.nn.Sequential(
+        torch.nn.Linear(features.shape[1], settings.model.hidden),
+        torch.nn.Tanh(),
+        torch.nn.Dropout(settings.model.dropout_rate),
+        torch.nn.Linear(settings.model.hidden, NUM_CLASSES),
+    ).to(device)
+    kinds = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+    optimizer = kinds[settings.training.optimizer](network.parameters(), lr=settings.training.learning_rate)
+    loss_fn = torch.nn.CrossEntropyLoss()
+
+    def epoch():
+        order = torch.randperm(NUM_RECORDS, device=device)
+        for first in range(0, NUM_RECORDS, batch_size):
+            rows = order[first : first + batch_size]
+            optimizer.zero_grad()
+            loss_fn(network(inputs[rows]), targets[rows]).backward()
+            optimizer.step()
+        return next(network.parameters()).sum().item()  # waits for the device
+
+    return epoch
+
+
+def _seconds(way: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    way()
+    return time.perf_counter() - start

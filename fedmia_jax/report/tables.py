@@ -1,0 +1,116 @@
+"""Results -> the two tables of a run, the same for terminal and Markdown."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+import rich.box
+import rich.table
+from scipy import stats
+
+SHORT = {
+    "target_train_accuracy": "train",
+    "target_test_accuracy": "test",
+    "accuracy": "attack",
+    "precision": "prec.",
+    "recall": "recall",
+    "f1": "F1",
+    "auc": "AUC",
+    "tpr_at_fpr_0.01": "TPR@1%",
+    "tpr_at_fpr_0.001": "@0.1%",
+}
+OF_N1 = ("target_train_accuracy", "accuracy", "precision", "recall", "auc", "tpr_at_fpr_0.01")
+OF_UNION = ("target_train_accuracy", "accuracy", "recall", "auc")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Text cells with a heading."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str
+
+    def to_rich(self) -> rich.table.Table:
+        """The table for a terminal."""
+        table = rich.table.Table(
+            title=self.title,
+            caption=self.caption,
+            box=rich.box.SIMPLE_HEAD,
+            pad_edge=False,
+            padding=0,
+            title_justify="left",
+            caption_justify="left",
+        )
+        for index, name in enumerate(self.header):
+            table.add_column(name, justify="right" if index else "left", no_wrap=True)
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def to_markdown(self) -> str:
+        """The table for `report.md`."""
+        lines = [[name.replace("\n", " ") for name in self.header], ["---"] * len(self.header), *self.rows]
+        body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return f"## {self.title}\n\n{body}\n\n{self.caption}"
+
+
+def make_tables(results: pl.DataFrame) -> list[Table]:
+    """Returns, for each attack, the centralised table and the federated one by snapshot for N1 and the union."""
+    found = []
+    for attack in results["attack"].unique(maintain_order=True):
+        part = results.filter(pl.col("attack") == attack)
+        found += [_centralised(part, attack), _federated(part, attack)]
+    return found
+
+
+def interval(values: np.ndarray) -> float:
+    """Half-width of the 95% t-interval of the mean over replicates; NaN for one replicate."""
+    if len(values) < 2:
+        return float("nan")
+    return float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def _cells(part: pl.DataFrame, names: Sequence[str]) -> list[str]:
+    """Means over replicates, with three digits; a dash where the sample cannot resolve a number."""
+    means = part.select(pl.col(name).cast(pl.Float64).mean() for name in names).row(0)
+    return ["-" if mean is None else f"{mean:.3f}" for mean in means]
+
+
+def _caption(part: pl.DataFrame) -> str:
+    """What the numbers are means of, how sure they are, and whether the attack had converged."""
+    held_out = part["attack_held_out_accuracy"].to_numpy().mean()
+    text = (
+        f"Members and {part['num_non_members'][0]:,} non-members weighted 50/50. "
+        f"Attack accuracy on held-out shadows: {held_out:.3f}."
+    )
+    keys = ["snapshot", "attacked"]
+    widths = [interval(group["accuracy"].to_numpy()) for _, group in part.group_by(keys)]
+    if np.isnan(widths).all():
+        return f"One replicate. {text}"
+    number = part["replicate"].n_unique()
+    return f"Means of {number} replicates; attack accuracies ±{np.nanmax(widths):.3f} or less (95% t). {text}"
+
+
+def _centralised(results: pl.DataFrame, attack: str) -> Table:
+    """The baseline, attacked as a whole."""
+    part = results.filter((pl.col("phase") == "centralised") & (pl.col("attacked") == "union"))
+    rows = [["centralised", *_cells(part, list(SHORT))]]
+    return Table(f"Centralised training, attack: {attack}", ["target", *SHORT.values()], rows, _caption(part))
+
+
+def _federated(results: pl.DataFrame, attack: str) -> Table:
+    """Every hand-off, for the first node and for all nodes together."""
+    part = results.filter((pl.col("phase") == "federated") & pl.col("attacked").is_in(["N1", "union"]))
+    shown = {"N1": OF_N1, "union": OF_UNION}
+    header = ["model", "test", *(f"{who}\n{SHORT[name]}" for who, names in shown.items() for name in names)]
+    rows = []
+    for snapshot in part["snapshot"].unique(maintain_order=True):
+        at = part.filter(pl.col("snapshot") == snapshot)
+        row = [snapshot, *_cells(at, ["target_test_accuracy"])]
+        for who, names in shown.items():
+            row += _cells(at.filter(pl.col("attacked") == who), names)
+        rows.append(row)
+    return Table(f"Sequential federation, attack: {attack}", header, rows, _caption(part))
