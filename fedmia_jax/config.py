@@ -283,6 +283,10 @@ def _check_together(settings: Settings) -> None:
             f"federation.nodes={nodes}: more nodes than data.num_federation={data.num_federation} records; "
             "use fewer nodes or more records"
         )
+    if data.partition != "sizes" and data.sizes:
+        raise errors.InputError(
+            f"data.sizes={data.sizes!r}: only data.partition=sizes reads it, not {data.partition}; set one or the other"
+        )
     if data.partition == "sizes" and len(data.sizes) != nodes:
         raise errors.InputError(
             f"data.sizes={data.sizes!r}: data.partition=sizes needs one share for each of "

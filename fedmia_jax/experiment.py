@@ -4,8 +4,9 @@ Every stage is a pure program over many models at once. What a stage leaves is k
 command goes on where an earlier one stopped.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -80,6 +81,13 @@ class Context:
     def module(self) -> Any:
         """The network that travels."""
         return model.make_model(self.settings.model, num_classes=self.dataset.num_classes)
+
+    @contextlib.contextmanager
+    def stage(self, title: str, *, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """Shows one stage, and logs how long it took."""
+        with self.show.stage(title, total=total) as advance:
+            yield advance
+        self.workdir.log(stage=title, seconds=round(self.show.seconds[title], 3))
 
     def attacks(self) -> dict[str, contract.Attack]:
         """The attacks that the settings name."""
@@ -207,7 +215,7 @@ def _train(context: Context, title: str, shards: types.Shard, hyper: types.Hyper
     )
     largest = context.largest()
     per_run = len(keys) // len(context.runs)
-    with context.show.stage(f"training {title}", total=epochs * len(keys)) as advance:
+    with context.stage(f"training {title}", total=epochs * len(keys)) as advance:
 
         def on_segment(segment, rows, finite):
             where = f"by epoch {segment[1]}"
@@ -259,7 +267,7 @@ def _federate(context: Context, title: str, shards: types.Shard, hyper: types.Hy
     )
     largest = context.largest()
     per_run = len(keys) // len(context.runs)
-    with context.show.stage(f"training {title}", total=settings.federation.cycles * len(keys)) as advance:
+    with context.stage(f"training {title}", total=settings.federation.cycles * len(keys)) as advance:
 
         def on_segment(cycle, rows, finite):
             bad = [(rows[i] // per_run, f"at snapshot C{cycle + 1}N{node + 1}") for i, node in np.argwhere(~finite)]
@@ -312,7 +320,7 @@ def fit_attacks(context: Context, shadows: types.Params, *, per_snapshot: bool) 
     )
     snapshots = range(jax.tree.leaves(shadows)[0].shape[2]) if per_snapshot else range(1)
     parts = []
-    with context.show.stage(f"fitting attacks: {', '.join(made)}", total=len(snapshots)) as advance:
+    with context.stage(f"fitting attacks: {', '.join(made)}", total=len(snapshots)) as advance:
         for t in snapshots:
             params = jax.tree.map(lambda leaf, t=t: leaf[:, :, t], shadows)
             node = t % context.settings.federation.nodes if per_snapshot else None
@@ -377,5 +385,5 @@ def score(context: Context, snapshots: types.Params, fitted: Fitted) -> dict[str
     num_snapshots = jax.tree.leaves(snapshots)[0].shape[1]
     fitted = jax.tree.map(lambda leaf: np.repeat(leaf, num_snapshots // leaf.shape[1], axis=1), fitted)
     rows = np.stack([run.scored for run in context.runs])
-    with context.show.stage(f"scoring {num_snapshots} snapshots x {rows.shape[1]:,} records"):
+    with context.stage(f"scoring {num_snapshots} snapshots x {rows.shape[1]:,} records"):
         return jax.device_get(shadow.make_parallel(score_one)(context.records, (rows, snapshots, fitted)))

@@ -1,0 +1,139 @@
+"""The attack network on signals whose best possible attack is known in closed form."""
+
+import jax
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import sklearn.metrics
+
+from fedmia_jax import config, types
+from fedmia_jax.attacks import contract, network
+
+NUM_SHADOWS, NUM_RECORDS, NUM_CLASSES, SHIFT = 10, 400, 4, 2.0
+# Members have SHIFT on the logit of their label, under unit noise. Softmax hides the mean of the logits, which leaves
+# the label's logit minus that mean: its shift is DISTANCE standard deviations, and it is all that there is to know.
+DISTANCE = SHIFT * np.sqrt(1 - 1 / NUM_CLASSES)
+BAYES_AUC = scipy.stats.norm.cdf(DISTANCE / np.sqrt(2))
+BAYES_ACCURACY = scipy.stats.norm.cdf(DISTANCE / 2)
+
+
+def draw(rng, shape, membership):
+    """Signals of models that know their members by `SHIFT`."""
+    logits = rng.normal(size=(*shape, NUM_CLASSES)).astype(np.float32)
+    labels = rng.integers(NUM_CLASSES, size=shape).astype(np.int32)
+    logits += SHIFT * np.eye(NUM_CLASSES, dtype=np.float32)[labels] * membership[..., None]
+    return types.Signals(logits, labels)
+
+
+@pytest.fixture(scope="module")
+def attack():
+    settings = config.Attack(hidden=16, epochs=30, batch_size=128, learning_rate=0.02)
+    made = network.make_attack(settings, num_classes=NUM_CLASSES)
+    return made._replace(fit=jax.jit(made.fit), score=jax.jit(made.score))
+
+
+@pytest.fixture(scope="module")
+def shadows():
+    membership = np.broadcast_to(np.arange(NUM_RECORDS) % 2 == 0, (NUM_SHADOWS, NUM_RECORDS))
+    return (
+        draw(np.random.default_rng(0), membership.shape, membership),
+        membership,
+        np.ones(membership.shape, np.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(attack, shadows):
+    return attack.fit(jax.random.key(0), *shadows)
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    membership = np.arange(6000) % 2 == 0
+    return draw(np.random.default_rng(1), membership.shape, membership), membership
+
+
+def test_inputs_are_probabilities_and_one_hot_label():
+    rng = np.random.default_rng(0)
+    signals = types.Signals(rng.normal(size=(2, 5, 3)).astype(np.float32) * 30, rng.integers(3, size=(2, 5)))
+    inputs = np.asarray(network.make_inputs(signals))
+    assert inputs.shape == (2, 5, 6)
+    np.testing.assert_allclose(inputs[..., :3], scipy.special.softmax(signals.logits, axis=-1), rtol=1e-5, atol=1e-30)
+    np.testing.assert_array_equal(inputs[..., 3:], np.eye(3)[signals.labels])
+
+
+def test_fresh_records_are_told_apart_nearly_as_well_as_is_possible(attack, fitted, fresh):
+    signals, membership = fresh
+    scores = np.asarray(attack.score(fitted, signals))
+    auc = sklearn.metrics.roc_auc_score(membership, scores)
+    assert BAYES_AUC - 0.015 < auc < BAYES_AUC + 0.015
+    right = (scores > attack.threshold(fitted)) == membership
+    assert abs(right.mean() - BAYES_ACCURACY) < 0.02
+
+
+def test_the_curve_ends_at_the_accuracy_on_the_held_out_shadow(attack, shadows, fitted):
+    signals, membership, _ = shadows
+    curve = np.asarray(attack.curve(fitted))
+    assert curve.shape == (30,)
+    scores = attack.score(fitted, jax.tree.map(lambda leaf: leaf[-1], signals))
+    np.testing.assert_allclose(curve[-1], ((scores > 0) == membership[-1]).mean(), atol=1e-6)
+    assert abs(curve[-1] - BAYES_ACCURACY) < 4 * 0.5 / np.sqrt(NUM_RECORDS)
+
+
+def test_shuffled_membership_teaches_nothing(attack, shadows):
+    """The accuracy on the held-out shadow is that of a coin: 0.5 within four standard errors."""
+    signals, membership, weights = shadows
+    shuffled = np.random.default_rng(2).permuted(membership, axis=1)
+    curve = np.asarray(attack.curve(attack.fit(jax.random.key(0), signals, shuffled, weights)))
+    assert abs(curve[-1] - 0.5) < 4 * 0.5 / np.sqrt(NUM_RECORDS)
+
+
+def test_padding_has_no_influence(attack, shadows, equal, differ):
+    """What the records of weight 0 hold is never read, in fitting or in checking."""
+    signals, membership, weights = shadows
+    padding = np.zeros(weights.shape, bool)
+    padding[:, -80:] = True
+    outcomes = []
+    for rubbish in (0.0, 1e4):
+        logits = np.where(padding[..., None], np.float32(rubbish) * signals.labels[..., None], signals.logits)
+        labels = np.where(padding, 0, signals.labels) if rubbish else signals.labels
+        changed = membership if rubbish else membership & ~padding
+        outcomes.append(
+            attack.fit(
+                jax.random.key(0), types.Signals(logits, labels), changed, np.where(padding, np.float32(0), weights)
+            )
+        )
+    equal(outcomes[0], outcomes[1])
+    assert differ(outcomes[0], attack.fit(jax.random.key(0), *shadows))
+
+
+def test_unequal_numbers_of_in_and_out_are_balanced(attack, shadows, fresh):
+    """Seven in eight non-members are missing: probability one half still errs alike on both sides."""
+    signals, membership, weights = shadows
+    kept = membership | (np.arange(NUM_RECORDS) % 16 == 1)
+    fitted = attack.fit(jax.random.key(0), signals, membership, np.where(kept, weights, np.float32(0)))
+    guess = np.asarray(attack.score(fitted, fresh[0])) > 0
+    recall, specificity = guess[fresh[1]].mean(), (~guess[~fresh[1]]).mean()
+    assert abs(recall - BAYES_ACCURACY) < 0.06
+    assert abs(specificity - BAYES_ACCURACY) < 0.06
+    assert abs(np.asarray(attack.curve(fitted))[-1] - BAYES_ACCURACY) < 0.12
+
+
+def test_the_key_decides(attack, shadows, fitted, equal, differ):
+    equal(attack.fit(jax.random.key(0), *shadows), fitted)
+    assert differ(attack.fit(jax.random.key(1), *shadows)["params"], fitted["params"])
+
+
+def test_balance_gives_each_group_half():
+    membership = np.array([[True, True, True, False], [True, False, True, True]])
+    weights = np.array([[1, 1, 0, 1], [1, 1, 1, 0]], np.float32)
+    balanced = np.asarray(contract.balance(membership, weights))
+    assert (balanced[weights == 0] == 0).all()
+    np.testing.assert_allclose([balanced[membership].sum(), balanced[~membership].sum()], [4.0, 4.0])
+    np.testing.assert_allclose(balanced.mean(), 1.0)
+
+
+@pytest.mark.parametrize(("num_shadows", "expected"), [(2, 1), (9, 1), (10, 1), (19, 1), (20, 2), (100, 10)])
+def test_one_shadow_in_ten_is_held_out(num_shadows, expected):
+    assert contract.num_held_out(num_shadows) == expected
