@@ -224,10 +224,10 @@ def _build(settings_type: type, values: Mapping[str, Any], prefix: str) -> Any:
 
 def unknown_field(name: str) -> str:
     """Returns the line for a field that does not exist, with the nearest that does."""
-    near = difflib.get_close_matches(name, list(fields()), n=1, cutoff=0.5)
     last = name.rpartition(".")[2]
-    near = near or [known for known in fields() if known.rpartition(".")[2] == last]
-    hint = f"did you mean {near[0]}?" if near else "python -m fedmia_jax.config lists them all"
+    near = [known for known in fields() if known.rpartition(".")[2] == last]
+    near = near or difflib.get_close_matches(name, list(fields()), n=1, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "python -m fedmia_jax.config lists them all"
     return f"{name}: no such field; {hint}"
 
 

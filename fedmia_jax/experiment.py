@@ -178,13 +178,20 @@ def run(context: Context) -> pl.DataFrame:
     if context.settings.shadow.kind == "federated":
         federations = keep("shadow_federations", lambda: train_shadow_federations(context))
         matched = keep("attacks_federated", lambda: fit_attacks(context, federations, per_snapshot=True))
-    single = jax.tree.map(lambda leaf: leaf[:, None], centralised)
-    sequence = jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0], -1, *leaf.shape[3:]), federated)
-    phases = [
-        results.Phase("centralised", fitted, keep("scores_centralised", lambda: score(context, single, fitted))),
-        results.Phase("federated", matched, keep("scores_federated", lambda: score(context, sequence, matched))),
-    ]
-    return results.tabulate(context, phases)
+    targets = jax.tree.map(line_up, centralised, federated)
+    num_snapshots = context.settings.federation.cycles * context.settings.federation.nodes
+    fitted = jax.tree.map(
+        lambda one, each: np.concatenate([one, np.repeat(each, num_snapshots // each.shape[1], axis=1)], axis=1),
+        fitted,
+        matched,
+    )
+    return results.tabulate(context, fitted, keep("scores", lambda: score(context, targets, fitted)))
+
+
+def line_up(centralised: np.ndarray, federated: np.ndarray) -> np.ndarray:
+    """Puts all that is attacked on one axis: [R, ...] and [R, C, N, ...] -> [R, 1 + T, ...], the centralised first."""
+    snapshots = federated.reshape(federated.shape[0], -1, *federated.shape[3:])
+    return np.concatenate([centralised[:, None], snapshots], axis=1)
 
 
 def train_centralised(context: Context) -> types.Params:
@@ -356,12 +363,12 @@ def score(context: Context, snapshots: types.Params, fitted: Fitted) -> dict[str
 
     Args:
       context: runs, records and settings.
-      snapshots: parameters, leaves [R, T, ...].
-      fitted: fitted attacks by name, leaves [R, T, ...] or [R, 1, ...].
+      snapshots: parameters, leaves [R, 1 + T, ...], see `line_up`.
+      fitted: fitted attacks by name, leaves [R, 1 + T, ...].
 
     Returns:
-      `correct` bool[R, T, M], whether the target's answer is right; `scores` f32[R, T, M] and `threshold` f32[R, T] by
-      attack. Records are those of `Run.scored`.
+      `correct` bool[R, 1 + T, M], whether the target's answer is right; `scores` f32[R, 1 + T, M] and `threshold`
+      f32[R, 1 + T] by attack. Records are those of `Run.scored`.
     """
     made = context.attacks()
     read = signals.make_signals(model.make_apply(context.module))
@@ -382,8 +389,7 @@ def score(context: Context, snapshots: types.Params, fitted: Fitted) -> dict[str
         rows, snapshots, fitted = one
         return jax.lax.map(lambda pair: score_snapshot(shared, rows, *pair), (snapshots, fitted))
 
-    num_snapshots = jax.tree.leaves(snapshots)[0].shape[1]
-    fitted = jax.tree.map(lambda leaf: np.repeat(leaf, num_snapshots // leaf.shape[1], axis=1), fitted)
     rows = np.stack([run.scored for run in context.runs])
-    with context.stage(f"scoring {num_snapshots} snapshots x {rows.shape[1]:,} records"):
+    number = jax.tree.leaves(snapshots)[0].shape[1]
+    with context.stage(f"scoring {number} snapshots x {rows.shape[1]:,} records"):
         return jax.device_get(shadow.make_parallel(score_one)(context.records, (rows, snapshots, fitted)))

@@ -1,7 +1,6 @@
 """Scores -> the tidy table: one row per (run, replicate, snapshot, attacked, attack, view)."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,27 +15,20 @@ METRICS = ("accuracy", "precision", "recall", "f1", "auc")
 ALWAYS = ("data.name", "data.num_classes", "federation.nodes", "federation.local_epochs")
 
 
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """The attacks on the centralised model, or on all snapshots of the federation."""
-
-    name: str  # centralised or federated
-    fitted: dict[str, Any]  # leaves [R, T, ...] or [R, 1, ...]
-    scored: dict[str, Any]  # see `experiment.score`
-
-
-def tabulate(context: "experiment.Context", phases: Sequence[Phase]) -> pl.DataFrame:
+def tabulate(context: "experiment.Context", fitted: dict[str, Any], scored: dict[str, Any]) -> pl.DataFrame:
     """Takes the metrics of every attacked party from the score arrays.
 
     Args:
       context: runs and settings.
-      phases: scores of the centralised and of the federated targets.
+      fitted: fitted attacks by name, leaves [R, 1 + T, ...].
+      scored: what `experiment.score` returns; the centralised target first, then the snapshots.
 
     Returns:
       The results; columns as the design's contract, `tpr_at_fpr_*` null where the sample cannot resolve them.
     """
-    rows = [row for phase in phases for index in range(len(context.runs)) for row in _rows(context, phase, index)]
-    return pl.DataFrame(rows, infer_schema_length=None)
+    rows = [row for index in range(len(context.runs)) for row in _rows(context, fitted, scored, index)]
+    # One file order for readers: the baseline of all runs, then the federations.
+    return pl.DataFrame(rows, infer_schema_length=None).sort("phase", maintain_order=True)
 
 
 def attacked_names(num_nodes: int) -> list[str]:
@@ -57,24 +49,24 @@ def _measure(scores, members, non_members, thresholds) -> metrics.Metrics:
     return jax.lax.map(lambda pair: measure(pair[0], members, non_members, pair[1]), (scores, thresholds))
 
 
-def _rows(context: "experiment.Context", phase: Phase, index: int) -> list[dict[str, Any]]:
-    """All rows of one run in one phase."""
+def _rows(
+    context: "experiment.Context", fitted: dict[str, Any], scored: dict[str, Any], index: int
+) -> list[dict[str, Any]]:
+    """All rows of one run."""
     run, nodes = context.runs[index], context.settings.federation.nodes
     members, non_members = membership(run.owners, nodes)
-    correct = phase.scored["correct"][index].astype(np.float32)  # [T, M]
+    correct = scored["correct"][index].astype(np.float32)  # [T, M]
     train_accuracy = correct @ (members / members.sum(axis=1, keepdims=True)).T.astype(np.float32)
     test_accuracy = correct[:, non_members].mean(axis=1)
-    head = _head(context, run, phase)
     rows = []
-    for attack, scores in phase.scored["scores"].items():
-        thresholds = phase.scored["threshold"][attack][index]
+    for attack, scores in scored["scores"].items():
+        thresholds = scored["threshold"][attack][index]
         measured = jax.device_get(_measure(scores[index], members, jnp.asarray(non_members), thresholds))
-        curve = phase.fitted[attack]["curve"][index]
+        held_out = fitted[attack]["curve"][index][:, -1]
         for t, a in np.ndindex(train_accuracy.shape):
             rows.append(
                 {
-                    **head,
-                    **_snapshot(phase, t, nodes),
+                    **_head(context, run, t),
                     "attacked": attacked_names(nodes)[a],
                     "attack": attack,
                     "view": "snapshot",
@@ -85,26 +77,27 @@ def _rows(context: "experiment.Context", phase: Phase, index: int) -> list[dict[
                     "num_non_members": int(non_members.sum()),
                     "target_train_accuracy": float(train_accuracy[t, a]),
                     "target_test_accuracy": float(test_accuracy[t]),
-                    "attack_held_out_accuracy": float(curve[min(t, len(curve) - 1), -1]),
+                    "attack_held_out_accuracy": float(held_out[t]),
                 }
             )
     return rows
 
 
-def _head(context: "experiment.Context", run: "experiment.Run", phase: Phase) -> dict[str, Any]:
-    """What all rows of a run share."""
+def _head(context: "experiment.Context", run: "experiment.Run", t: int) -> dict[str, Any]:
+    """Which run and target; snapshots count from 1 and are null for the centralised target, which is target 0."""
+    run_id = store.fingerprint(dataclasses.replace(run.settings, replicates=1), context.dataset)
     always = {name: config.get(run.settings, name) for name in ALWAYS}
     always["data.num_classes"] = context.dataset.num_classes
-    run_id = store.fingerprint(dataclasses.replace(run.settings, replicates=1), context.dataset)
-    return {"run_id": run_id, "replicate": run.replicate, "phase": phase.name, **always}
-
-
-def _snapshot(phase: Phase, t: int, num_nodes: int) -> dict[str, Any]:
-    """Which snapshot, 1-based; null where centralised."""
-    if phase.name == "centralised":
-        return {"cycle": None, "node": None, "snapshot": None}
-    cycle, node = t // num_nodes + 1, t % num_nodes + 1
-    return {"cycle": cycle, "node": node, "snapshot": f"C{cycle}N{node}"}
+    cycle, node = (t - 1) // run.settings.federation.nodes + 1, (t - 1) % run.settings.federation.nodes + 1
+    return {
+        "run_id": run_id,
+        "replicate": run.replicate,
+        "phase": "federated" if t else "centralised",
+        **always,
+        "cycle": cycle if t else None,
+        "node": node if t else None,
+        "snapshot": f"C{cycle}N{node}" if t else None,
+    }
 
 
 def _number(value: np.floating) -> float | None:

@@ -1,0 +1,187 @@
+"""The command as a person meets it: every wrong input ends with one line and exit code 2, before anything long."""
+
+import gzip
+import io
+import itertools
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+import launch
+from fedmia_jax import config
+from fedmia_jax.data import pools
+
+SMALL = [
+    "--config.data.num_records=400",
+    "--config.data.num_features=20",
+    "--config.data.num_classes=4",
+    "--config.data.num_federation=100",
+    "--config.data.num_test=100",
+    "--config.federation.local_epochs=2",
+    "--config.federation.cycles=2",
+    "--config.shadow.count=2",
+    "--config.attack.epochs=3",
+]
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path, capsys):
+    """Runs `launch.py` with flags in an empty folder; returns (exit code, stdout, stderr)."""
+    root = pathlib.Path(launch.__file__).parent
+    monkeypatch.setattr(launch, "start_jax", lambda values: None)  # the session has started it
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args: str):
+        given = [arg.replace("{tmp}", str(tmp_path)) for arg in args]
+        if not any(arg.startswith("--config=") for arg in given):
+            given.insert(0, f"--config={root / 'configs/default.py'}")
+        monkeypatch.setattr(sys, "argv", ["launch.py", *given])
+        code = 0
+        try:
+            launch.main()
+        except SystemExit as stop:
+            code = stop.code
+        told = capsys.readouterr()
+        return code, told.out, told.err.replace(str(tmp_path), "{tmp}").replace(str(root), "{root}")
+
+    return call
+
+
+CONFIGS = [
+    ("--config.data.nmae=x", "data.nmae: no such field; did you mean data.name?"),
+    (
+        "--config.learning_rate=0.1",
+        "learning_rate: no such field; did you mean training.learning_rate or attack.learning_rate?",
+    ),
+    ("--config.zzz=1", "zzz: no such field; python -m fedmia_jax.config lists them all"),
+    ("--config.seed=abc", "seed=abc: expected an integer (root of all randomness)"),
+    ("--config.seed=-1", "seed=-1: must be between 0 and 2.14748e+09"),
+    ("--config.data.cluster=maybe", "data.cluster=maybe: expected True or False (relabel with k-means even where"),
+    ("--config.data.num_classes=1", "data.num_classes=1: must be at least 2"),
+    ("--config.data.name=purchase", "data.name=purchase: one of synthetic, purchases,"),
+    ("--config.data.name=orders", "data.path is not set: data.name=orders reads a file; give --config.data.path=FILE"),
+    ("--config.data.partition=skewed", "data.partition='skewed': must be one of iid, dirichlet, sizes"),
+    ("--config.data.sizes=(1,2)", "data.sizes=(1.0, 2.0): only data.partition=sizes reads it, not iid"),
+    ("--config.model.name=cnn", "model.name='cnn': must be one of mlp, or package.module:Class"),
+    ("--config.model.name=a.b:C", "model.name='a.b:C': No module named 'a'; must be one of mlp, or"),
+    ("--config.model.dropout_rate=1.5", "model.dropout_rate=1.5: must be between 0 and 0.99"),
+    ("--config.training.optimizer=lion", "training.optimizer='lion': must be one of adam, sgd"),
+    ("--config.training.learning_rate=0", "training.learning_rate=0.0: must be greater than 0"),
+    ("--config.training.learning_rate=nan", "training.learning_rate=nan: must be a finite number"),
+    ("--config.federation.nodes=20000", "federation.nodes=20000: more nodes than data.num_federation=10000 records"),
+    ("--config.attack.names=('lira2',)", "attack.names=('lira2',): no attack 'lira2'; must be some of network"),
+    ("--config.shadow.count=1", "shadow.count=1: must be at least 2"),
+    ("--config.data.num_test=60000", "data.num_federation=10,000, data.num_test=60,000, data.num_shadow_pool=all that"),
+    ("--config=nope.py", "[Errno 2] No such file or directory: 'nope.py'"),
+    ("--config={root}/configs/default.py:quik", "--config=...:quik: unknown argument; the file knows quick"),
+    ("--wrkdir=x", "Unknown command line flag 'wrkdir'. Did you mean: workdir ?"),
+    ("--mode=train", "flag --mode=train: value should be one of <run|report|benchmark|prepare>"),
+    ("--mode=report", "--workdir is not set: --mode=report needs the folder of a finished run"),
+    ("--mode=prepare", "--out=None: --mode=prepare needs --out=FILE.npz"),
+    ("nodes=3", "nodes=3: not a flag; fields are set by --config.FIELD=VALUE"),
+]
+
+
+@pytest.mark.parametrize(("flag", "line"), CONFIGS, ids=[flag for flag, _ in CONFIGS])
+def test_wrong_flag_ends_with_its_line(command, tmp_path, flag, line):
+    flag = flag.replace("{root}", str(pathlib.Path(launch.__file__).parent))
+    code, out, told = command(flag, "--config.data.num_features=8")
+    assert code == 2
+    assert told.count("\n") == 1
+    assert told.startswith(f"error: {line}")
+    assert "Traceback" not in out
+    assert not (tmp_path / "runs").exists()
+
+
+def _npz(**arrays) -> bytes:
+    """Content of an .npz."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+BITS = np.eye(6, dtype=np.uint8)
+FILES = [
+    ("purchases", b"1,0,1,1\n2,0,2,1\n", "line 2: "),
+    ("purchases", b"1,0,1,1\n2,0,1\n", "line 2: "),
+    ("purchases", b"101,0,1,1\n", "line 1: "),
+    ("purchases", b"", ""),
+    ("location", b'"31",0,1,1\n', "line 1: "),
+    ("orders", b"customer,order,item\n1,2\n", "line 2: "),
+    ("baskets", gzip.compress(b"1 2 3\n")[:-6], "not a whole gzip or tar file; get or make it again"),
+    ("transactions", b"1,205,7,x\n", "line 1: "),
+    ("arrays", b"no zip", ""),
+    ("arrays", _npz(labels=np.arange(6)), ""),
+    ("arrays", _npz(features=np.where(BITS == 1, np.nan, 0.0)), ""),
+    ("arrays", _npz(features=BITS, labels=np.arange(5)), ""),
+    ("arrays", _npz(features=BITS, labels=np.arange(6) - 1), ""),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "line"), FILES)
+def test_wrong_file_ends_with_its_line(command, tmp_path, name, content, line):
+    (tmp_path / "file").write_bytes(content)
+    flags = [f"--config.data.name={name}", "--config.data.path={tmp}/file", "--config.data.num_features=3"]
+    code, _, told = command(*flags)
+    assert code == 2
+    assert told.count("\n") == 1
+    assert told.startswith(f"error: data.path={{tmp}}/file: {line}")
+
+
+def test_class_that_the_adversary_cannot_know_is_refused(command, tmp_path):
+    labels = np.arange(300) // 150
+    labels[7] = 2  # one record of a third class
+    np.savez(tmp_path / "set.npz", features=np.random.default_rng(0).random((300, 4)), labels=labels)
+    sizes = config.Data(num_federation=99, num_test=51)
+    drawn = (pools.make_pools(300, sizes, seed=seed, replicate=0) for seed in itertools.count())
+    seed = next(seed for seed, dealt in enumerate(drawn) if 7 not in dealt.shadow)
+    flags = ["--config.data.name=arrays", "--config.data.path={tmp}/set.npz", f"--config.seed={seed}"]
+    code, _, told = command(*flags, "--config.data.num_federation=99", "--config.data.num_test=51")
+    assert code == 2
+    assert told.startswith("error: data.num_classes=3: class 2 has no record in the shadow pool of replicate 0")
+
+
+def test_labels_that_disagree_with_num_classes_are_refused(command, tmp_path):
+    np.savez(tmp_path / "set.npz", features=BITS, labels=np.arange(6))
+    flags = ["--config.data.name=arrays", "--config.data.path={tmp}/set.npz", "--config.data.num_classes=3"]
+    code, _, told = command(*flags)
+    assert code == 2
+    assert told.startswith("error: data.num_classes=3: arrays has labels of 6 classes")
+
+
+def test_training_that_explodes_says_which_run_and_keeps_what_was_there(command, tmp_path):
+    flags = [*SMALL, "--workdir={tmp}/out", "--config.training.optimizer=sgd"]
+    code, _, told = command(*flags, "--config.training.learning_rate=3e38")
+    assert code == 2
+    assert "training.learning_rate=3e+38" in told
+    assert "went non-finite in replicate 0" in told
+    assert not (tmp_path / "out/results.parquet").exists()
+
+
+def test_run_report_and_refused_workdir(command, tmp_path):
+    """The whole path on a tiny federation: run, rerun without computing, report again, another config refused."""
+    flags = [*SMALL, "--workdir={tmp}/out"]
+    code, out, told = command(*flags)
+    assert (code, told) == (0, "")
+    assert "Sequential federation, attack: network" in out
+    made = {path.name: path for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    wanted = {"results.parquet", "results.csv", "config.json", "metrics.jsonl", "environment.json", "report.md"}
+    assert wanted | {"trace_network.png", "grid_network.png"} <= set(made)
+    before = made["results.parquet"].read_bytes()
+    assert "training federation" not in command(*flags)[1]
+    assert made["results.parquet"].read_bytes() == before
+    assert "C2N3" in command("--mode=report", "--workdir={tmp}/out")[1]
+    code, _, told = command(*flags, "--config.federation.nodes=2")
+    assert code == 2
+    assert "holds another experiment (federation.nodes=3 there, 2 here); choose another --workdir" in told
+    assert made["results.parquet"].read_bytes() == before
+
+
+def test_prepare_writes_records_that_arrays_reads(command):
+    code, out, _ = command("--mode=prepare", "--out={tmp}/set.npz", *SMALL)
+    assert code == 0
+    assert "--config.data.name=arrays" in out
+    flags = [flag for flag in SMALL if "num_records" not in flag]
+    assert command(*flags, "--config.data.name=arrays", "--config.data.path={tmp}/set.npz")[0] == 0
