@@ -23,5 +23,4 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         config.data.num_test = 1_500
         config.data.num_classes = 20
         config.federation.local_epochs = 40
-        config.attack.epochs = 60
     return config

@@ -154,6 +154,8 @@ def prepare_runs(settings: config.Settings, dataset: datasets.Dataset) -> list[R
         split = pools.draw_shadows(dealt.shadow, settings.shadow, target_size=int(shards.sizes.sum()), **draw)
         datasets.check_classes(dataset, dealt, replicate=replicate)
         runs.append(Run(settings, replicate, dealt, shards, split))
+        if settings.shadow.kind == "federated":
+            _shadow_shards(runs[-1], split.members[0])
     return runs
 
 
@@ -164,7 +166,7 @@ def run(context: Context) -> pl.DataFrame:
       context: runs, records and workdir.
 
     Returns:
-      The results, one row per (run, replicate, snapshot, attacked, attack, view); see `results.SCHEMA`.
+      The results, one row per (run, replicate, snapshot, attacked, attack, view); columns of `results.SCHEMA`.
 
     Raises:
       InputError: training went non-finite.
@@ -250,7 +252,13 @@ def train_shadow_federations(context: Context) -> types.Params:
 def _shadow_shards(run: Run, members: np.ndarray) -> pools.Shards:
     """Deals a shadow's records in the proportions of the target's shards."""
     bounds = np.cumsum(run.shards.sizes) * len(members) // run.shards.sizes.sum()
-    return pools.pad(np.split(members, bounds[:-1]))
+    parts = np.split(members, bounds[:-1])
+    for node, part in enumerate(parts):
+        if not len(part):
+            raise errors.InputError(
+                f"shadow.num_train={len(members)}: node N{node + 1} of a shadow federation gets no record; raise it"
+            )
+    return pools.pad(parts)
 
 
 def _stack(shards: Sequence[pools.Shards]) -> types.Shard:
@@ -339,7 +347,7 @@ def fit_attacks(context: Context, shadows: types.Params, *, per_snapshot: bool) 
 
 
 def _shadow_records(runs: Sequence[Run], *, node: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, membership and weights of what each run's shadows are asked about, [R, J, m]; members first.
+    """Rows, membership and weights of what each run's shadows are asked about, [R, J, m]: in, out, padding.
 
     Members are all training records of a shadow, or those of one node of a shadow federation.
     """
@@ -347,15 +355,17 @@ def _shadow_records(runs: Sequence[Run], *, node: int | None) -> tuple[np.ndarra
     if node is not None:
         dealt = [[_shadow_shards(run, row) for row in run.split.members] for run in runs]
         members = [np.stack([item.indices[node][item.mask[node]] for item in row]) for row in dealt]
-    longest = max(part.shape[1] for part in members)
-    rows, weights = [], []
-    for run, part in zip(runs, members, strict=True):
-        padded = np.pad(part, ((0, 0), (0, longest - part.shape[1])))
-        rows.append(np.concatenate([padded, run.split.non_members], axis=1))
-        weights.append(np.broadcast_to(np.arange(rows[-1].shape[1]) < part.shape[1], rows[-1].shape))
-        weights[-1] = weights[-1] | (np.arange(rows[-1].shape[1]) >= longest)
-    membership = np.broadcast_to(np.arange(rows[0].shape[2 - 1]) < longest, (len(runs), *rows[0].shape))
-    return np.stack(rows), membership, np.stack(weights).astype(np.float32)
+    lengths = np.array(
+        [part.shape[1] + run.split.non_members.shape[1] for run, part in zip(runs, members, strict=True)]
+    )
+    longest = int(lengths.max())
+    shape = (len(runs), runs[0].settings.shadow.count, longest)
+    rows, slots = np.zeros(shape, np.int32), np.arange(longest)
+    for index, (run, part) in enumerate(zip(runs, members, strict=True)):
+        rows[index, :, : lengths[index]] = np.concatenate([part, run.split.non_members], axis=1)
+    sizes = np.array([part.shape[1] for part in members])
+    membership = np.broadcast_to((slots < sizes[:, None])[:, None], shape)
+    return rows, membership, np.broadcast_to((slots < lengths[:, None])[:, None], shape).astype(np.float32)
 
 
 def score(context: Context, snapshots: types.Params, fitted: Fitted) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def make_metrics(*, rates: tuple[float, ...] = (0.01, 0.001)):
 
     AUC counts ties half (the Mann-Whitney statistic over its maximum); TPR at a rate is that of the lowest threshold
     whose FPR does not exceed it, a threshold always falling between distinct scores. A rate r needs 1 / r
-    non-members.
+    non-members. Counts are integers, divided once.
 
     Source: Carlini et al. (2022), section III (TPR at low FPR); Fawcett (2006) (ROC with ties).
 
@@ -39,18 +39,22 @@ def make_metrics(*, rates: tuple[float, ...] = (0.01, 0.001)):
       `metrics(scores f32[M], members bool[A, M], non_members bool[M], threshold f32[]) -> Metrics` with leading axis
       A, one entry for each attacked party. Each needs a member, and there must be a non-member; else NaN.
     """
+    if not all(0 < rate < 1 for rate in rates):
+        raise ValueError(f"rates={rates!r}: a false-positive rate lies between 0 and 1")
 
     def metrics(scores, members, non_members, threshold):
-        weights = members.astype(jnp.float32) / members.sum(axis=1, keepdims=True)
-        outside = non_members.astype(jnp.float32) / non_members.sum()
-        above = (scores > threshold).astype(jnp.float32)
-        recall, fpr = weights @ above, outside @ above
+        above = scores > threshold
+        recall = (members & above).sum(axis=1) / members.sum(axis=1)
+        fpr = (non_members & above).sum() / non_members.sum()
         hits = recall + fpr
         precision = jnp.where(hits > 0, recall / jnp.where(hits > 0, hits, 1.0), 0.0)
         total = precision + recall
         f1 = jnp.where(total > 0, 2 * precision * recall / jnp.where(total > 0, total, 1.0), 0.0)
         auc, tpr = _roc(scores, members, non_members, rates)
-        return Metrics((recall + 1 - fpr) / 2, precision, recall, f1, auc, tpr)
+        found = Metrics((recall + 1 - fpr) / 2, precision, recall, f1, auc, tpr)
+        used = members.any(axis=0) | non_members
+        broken = jnp.any(used & jnp.isnan(scores))  # NaN cannot be ranked, and must not look like a perfect attack
+        return jax.tree.map(lambda value: jnp.where(broken, jnp.nan, value), found)
 
     return metrics
 
@@ -70,14 +74,7 @@ def _roc(scores: jax.Array, members: jax.Array, non_members: jax.Array, rates: t
     above, upto = jnp.where(first > 0, alarms[first - 1], 0), alarms[end]
     beaten = 1 - (above + upto) / (2 * num_non_members)
     auc = (members[:, order] * beaten).sum(axis=1) / num_members[:, 0]
-    limits = jnp.array([_largest_count(rate) for rate in rates], jnp.float32)
-    allowed = last & (alarms <= jnp.floor(limits * num_non_members + 1e-4)[:, None])  # bool[R, M]
+    limits = jnp.floor(jnp.array(rates, jnp.float32) * num_non_members + 1e-4)  # false alarms that a rate allows
+    allowed = last & (alarms <= limits[:, None])  # bool[R, M]
     tpr = jnp.max(jnp.where(allowed[None], hits[:, None], 0), axis=2) / num_members
-    return auc, jnp.where(limits * num_non_members >= 1 - 1e-4, tpr, jnp.nan)
-
-
-def _largest_count(rate: float) -> float:
-    """The rate itself; a false-positive count c is allowed where c <= rate * num_non_members."""
-    if not 0 < rate < 1:
-        raise ValueError(f"rates={rate!r}: a false-positive rate lies between 0 and 1")
-    return rate
+    return auc, jnp.where(limits >= 1, tpr, jnp.nan)

@@ -15,6 +15,31 @@ METRICS = ("accuracy", "precision", "recall", "f1", "auc")
 ALWAYS = ("data.name", "data.num_classes", "federation.nodes", "federation.local_epochs")
 
 
+SCHEMA = {
+    "run_id": pl.String,
+    "replicate": pl.Int64,
+    "phase": pl.String,
+    "data.name": pl.String,
+    "data.num_classes": pl.Int64,
+    "federation.nodes": pl.Int64,
+    "federation.local_epochs": pl.Int64,
+    "cycle": pl.Int64,
+    "node": pl.Int64,
+    "snapshot": pl.String,
+    "attacked": pl.String,
+    "attack": pl.String,
+    "view": pl.String,
+    "threshold": pl.Float64,
+    **dict.fromkeys(METRICS, pl.Float64),
+    **{f"tpr_at_fpr_{rate}": pl.Float64 for rate in RATES},
+    "num_members": pl.Int64,
+    "num_non_members": pl.Int64,
+    "target_train_accuracy": pl.Float64,
+    "target_test_accuracy": pl.Float64,
+    "attack_held_out_accuracy": pl.Float64,
+}
+
+
 def tabulate(context: "experiment.Context", fitted: dict[str, Any], scored: dict[str, Any]) -> pl.DataFrame:
     """Takes the metrics of every attacked party from the score arrays.
 
@@ -28,7 +53,7 @@ def tabulate(context: "experiment.Context", fitted: dict[str, Any], scored: dict
     """
     rows = [row for index in range(len(context.runs)) for row in _rows(context, fitted, scored, index)]
     # One file order for readers: the baseline of all runs, then the federations.
-    return pl.DataFrame(rows, infer_schema_length=None).sort("phase", maintain_order=True)
+    return pl.DataFrame(rows, schema=SCHEMA).sort("phase", maintain_order=True)
 
 
 def attacked_names(num_nodes: int) -> list[str]:
@@ -55,8 +80,8 @@ def _rows(
     """All rows of one run."""
     run, nodes = context.runs[index], context.settings.federation.nodes
     members, non_members = membership(run.owners, nodes)
-    correct = scored["correct"][index].astype(np.float32)  # [T, M]
-    train_accuracy = correct @ (members / members.sum(axis=1, keepdims=True)).T.astype(np.float32)
+    correct = scored["correct"][index]  # bool[T, M]
+    train_accuracy = np.stack([correct[:, owned].mean(axis=1) for owned in members], axis=1)
     test_accuracy = correct[:, non_members].mean(axis=1)
     rows = []
     for attack, scores in scored["scores"].items():

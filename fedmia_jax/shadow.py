@@ -54,7 +54,8 @@ def make_parallel(fn: Callable[..., Any], *, devices: Sequence[jax.Device] | Non
             batched = jax.tree.map(
                 lambda leaf: leaf[np.minimum(np.arange(num_models + padding), num_models - 1)], batched
             )
-        result = compiled(shared, batched, num_devices=num_devices, static=tuple(sorted(static.items())))
+        with jax.default_device(devices[0]):
+            result = compiled(shared, batched, num_devices=num_devices, static=tuple(sorted(static.items())))
         return jax.tree.map(lambda leaf: leaf[:num_models], result) if padding else result
 
     return call
@@ -122,10 +123,11 @@ def run_segments(
         state = start(part)
         for segment, outputs in zip(segments, joined, strict=True):
             state, output = advance(state, part, segment)
-            output = jax.device_get(output)
-            on_segment(segment, rows, output)
+            real = np.unique(rows)  # the last chunk is filled up with its last model, which counts once
+            output = jax.tree.map(lambda leaf, real=real: leaf[: len(real)], jax.device_get(output))
+            on_segment(segment, real, output)
             outputs.append(output)
-    return [jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_models], *parts) for parts in joined]
+    return [jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts) for parts in joined]
 
 
 def cut(epochs: int, *, pieces: int = 10) -> list[tuple[int, int]]:

@@ -66,7 +66,7 @@ class Workdir:
         if file_path.exists():
             with np.load(file_path, allow_pickle=False) as stored:
                 return _nest({key: stored[key] for key in stored.files})
-        flat = _flatten(compute())
+        flat = {key: np.asarray(value) for key, value in _flatten(compute()).items()}
         with replacing(file_path) as file:
             np.savez(file, allow_pickle=False, **flat)
         return _nest(flat)
@@ -152,6 +152,7 @@ def open_workdir(path: os.PathLike | str, settings: config.Settings, records: da
             raise errors.InputError(
                 f"workdir={path}: another process is running there; wait for it or choose another --workdir"
             ) from error
+        _check_owner(path, record)  # somebody may have taken it in between
         workdir = Workdir(path)
         workdir.write_text("config.json", json.dumps(record, indent=2) + "\n")
         workdir.write_text("environment.json", json.dumps(environment(), indent=2) + "\n")
@@ -162,7 +163,7 @@ def _check_owner(path: pathlib.Path, record: Mapping[str, Any]) -> None:
     """Raises where a folder belongs to another experiment, naming what differs."""
     if path.exists() and not path.is_dir():
         raise errors.InputError(f"workdir={path}: is a file; choose another --workdir")
-    if not path.exists() or not any(path.iterdir()):
+    if not path.exists() or all(entry.name.startswith(".") for entry in path.iterdir()):  # the lock, a torn draft
         return
     if not (path / "config.json").exists():
         raise errors.InputError(f"workdir={path}: holds files but no config.json; choose an empty --workdir")

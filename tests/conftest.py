@@ -1,17 +1,22 @@
-"""Two XLA host devices, a tiny data set, and programs that tests share so that each is compiled once."""
+"""Two XLA host devices, a tiny data set, and what tests share so that each program is compiled once."""
 
 import contextlib
 import dataclasses
 import functools
+import io
 import os
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
+import polars as pl
 import pytest
+import rich.console
 
-from fedmia_jax import model, training, types
+from fedmia_jax import config, experiment, model, progress, store, training, types
+from fedmia_jax.data import dataset
 
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     jax.config.update("jax_num_cpu_devices", 2)
@@ -117,3 +122,106 @@ def compilations():
             jax.monitoring.unregister_event_duration_listener(listen)
 
     return collect
+
+
+SMALL: dict[str, dict[str, Any]] = {
+    "data": {"name": "arrays"},
+    "model": {"hidden": 16, "dropout_rate": 0.0},
+    "training": {"batch_size": 32},
+    "federation": {"nodes": 2, "cycles": 1},
+    "shadow": {"count": 3},
+    "attack": {"hidden": 8, "epochs": 10, "batch_size": 64},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Lab:
+    """A folder with one experiment on an array file: settings, context and results."""
+
+    folder: pathlib.Path
+    settings: config.Settings
+    context: experiment.Context
+    table: pl.DataFrame
+
+    def stage(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays that a stage has left."""
+        with np.load(self.folder / "run" / "stages" / f"{name}.npz") as arrays:
+            return dict(arrays)
+
+
+def save_bits(path: pathlib.Path, *, num_records: int, num_features: int, num_classes: int, learnable: bool) -> None:
+    """Writes bits with labels: the class whose prototype shaped them, or random ones."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(num_classes, size=num_records)
+    chances = rng.uniform(0.2, 0.8, size=(num_classes, num_features)) if learnable else np.full((num_classes, 1), 0.5)
+    bits = rng.uniform(size=(num_records, num_features)) < chances[labels]
+    np.savez(path, features=bits.astype(np.uint8), labels=labels)
+
+
+@contextlib.contextmanager
+def quick_compilation() -> Iterator[None]:
+    """Compiles without most optimizations, which takes half the time; other tests compile as the command does."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="session")
+def run_experiment() -> Callable[..., tuple[experiment.Context, pl.DataFrame]]:
+    """`run_experiment(settings, path, *, replicates=None)`: what the command does, for all replicates or some alone."""
+
+    def run(settings: config.Settings, path: pathlib.Path, *, replicates: list[int] | None = None):
+        experiment.check(settings)
+        records = dataset.load(settings.data)
+        runs = experiment.prepare_runs(settings, records)
+        runs = [runs[replicate] for replicate in (range(len(runs)) if replicates is None else replicates)]
+        with store.open_workdir(path, settings, records) as workdir, quick_compilation():
+            shown = progress.Progress(rich.console.Console(file=io.StringIO()))
+            context = experiment.make_context(runs, records, workdir, shown)
+            return context, experiment.run(context)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def make_lab(tmp_path_factory, run_experiment) -> Callable[..., Lab]:
+    """`make_lab(bits, **groups)`: runs `SMALL` with other values by group, on records of `save_bits(**bits)`."""
+
+    def make(bits: dict[str, Any], **groups: Any) -> Lab:
+        folder = tmp_path_factory.mktemp("lab")
+        save_bits(folder / "x.npz", **bits)
+        values = {name: group | groups.pop(name, {}) for name, group in SMALL.items()} | groups
+        values["data"]["path"] = str(folder / "x.npz")
+        settings = config.from_config(values)
+        return Lab(folder, settings, *run_experiment(settings, folder / "run"))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def leaky(make_lab) -> Lab:
+    """Models that have learnt random labels by heart; two replicates, two nodes, two cycles."""
+    return make_lab(
+        {"num_records": 2200, "num_features": 40, "num_classes": 5, "learnable": False},
+        replicates=2,
+        data={"num_federation": 300, "num_test": 1000},
+        model={"hidden": 48},
+        training={"learning_rate": 0.01},
+        federation={"local_epochs": 60, "cycles": 2},
+        attack={"hidden": 64, "epochs": 60},
+    )
+
+
+@pytest.fixture(scope="session")
+def matched(make_lab) -> Lab:
+    """Attacks fitted on shadow federations, between nodes of unequal size that hand their optimizer's state on."""
+    return make_lab(
+        {"num_records": 1200, "num_features": 12, "num_classes": 3, "learnable": False},
+        data={"num_federation": 200, "num_test": 300, "partition": "dirichlet", "alpha": 1.0},
+        training={"learning_rate": 0.02},
+        federation={"local_epochs": 20, "cycles": 2, "carry_optimizer_state": True},
+        shadow={"kind": "federated"},
+        attack={"hidden": 16, "epochs": 200, "learning_rate": 0.03},
+    )

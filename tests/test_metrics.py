@@ -161,7 +161,13 @@ def test_extreme_scores_are_ranked_as_any_other(measure_one):
 
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1])
 def test_an_impossible_rate_is_refused(rate):
-    call = metrics.make_metrics(rates=(rate,))
-    ones = np.ones(4, bool)
     with pytest.raises(ValueError, match="a false-positive rate lies between 0 and 1"):
-        call(np.zeros(4, np.float32), ones[None], ones, 0.0)
+        metrics.make_metrics(rates=(rate,))
+
+
+def test_scores_that_are_no_numbers_do_not_look_like_an_attack():
+    """NaN sorts somewhere; every metric says NaN instead of AUC 1."""
+    members = np.arange(8) < 4
+    scores = np.where(members, np.nan, 0.0).astype(np.float32)
+    found = metrics.make_metrics(rates=(0.5,))(scores, members[None], ~members, 0.0)
+    assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(found))

@@ -34,10 +34,15 @@ def make_inputs(signals: types.Signals) -> jax.Array:
     return jnp.concatenate([jax.nn.softmax(signals.logits), one_hot], axis=-1)
 
 
+def num_epochs(num_records: int, *, batch_size: int, least_epochs: int = 50, least_updates: int = 5_000) -> int:
+    """Returns passes that let the network converge: a small set of shadow outputs needs more of them."""
+    return max(least_epochs, -(-least_updates // -(-num_records // batch_size)))
+
+
 def make_attack(settings: config.Attack, *, num_classes: int) -> contract.Attack:
     """Builds the attack network's fit and score.
 
-    Adam from a peak step size that a cosine takes to zero, over `settings.epochs` shuffled passes, so that it ends
+    Adam from a peak step size that a cosine takes to zero, over shuffled passes, so that it ends
     converged; the accuracy on held-out shadows after every epoch goes with the result, as the proof.
 
     Args:
@@ -50,7 +55,7 @@ def make_attack(settings: config.Attack, *, num_classes: int) -> contract.Attack
     apply_fn = model.make_apply(AttackNetwork(settings.hidden))
     init_fn = model.make_init(AttackNetwork(settings.hidden), num_features=2 * num_classes)
     start_fn = training.make_start(init_fn, optimizer="adam")
-    fit_fn = training.make_fit(apply_fn, optimizer="adam", batch_size=settings.batch_size)
+    fit_fn = training.make_fit(apply_fn, optimizer="adam", batch_size=settings.batch_size, skip_empty=True)
 
     def margin(params: types.Params, inputs: jax.Array) -> jax.Array:
         logits = apply_fn(params, inputs)
@@ -59,13 +64,16 @@ def make_attack(settings: config.Attack, *, num_classes: int) -> contract.Attack
     def fit(key, signals, membership, weights):
         inputs, held_out = make_inputs(signals), contract.num_held_out(membership.shape[0])
         fitting, checking = slice(None, -held_out), slice(-held_out, None)
-        records = types.Records(
-            inputs[fitting].reshape(-1, inputs.shape[-1]), membership[fitting].astype(jnp.int32).reshape(-1)
-        )
-        balanced = contract.balance(membership[fitting], weights[fitting]).reshape(-1)
+
+        def flat(leaf):  # record by record: padding, last of each shadow, stays last, and moves no other's slot
+            return jnp.moveaxis(leaf, 0, 1).reshape(-1, *leaf.shape[2:])
+
+        records = types.Records(flat(inputs[fitting]), flat(membership[fitting].astype(jnp.int32)))
+        balanced = flat(contract.balance(membership[fitting], weights[fitting]))
         shard = types.Shard(jnp.arange(balanced.size, dtype=jnp.int32), balanced)
         check_weights = contract.balance(membership[checking], weights[checking])
-        schedule = optax.cosine_decay_schedule(settings.learning_rate, settings.epochs)
+        epochs = settings.epochs or num_epochs(balanced.size, batch_size=settings.batch_size)
+        schedule = optax.cosine_decay_schedule(settings.learning_rate, epochs)
 
         def epoch(state, number):
             hyper = types.Hyper(schedule(number), jnp.zeros(()))
@@ -73,7 +81,7 @@ def make_attack(settings: config.Attack, *, num_classes: int) -> contract.Attack
             correct = (margin(state.params, inputs[checking]) > 0) == membership[checking]
             return state, jnp.mean(correct * check_weights)
 
-        state, curve = jax.lax.scan(epoch, start_fn(jax.random.fold_in(key, 0)), jnp.arange(settings.epochs))
+        state, curve = jax.lax.scan(epoch, start_fn(jax.random.fold_in(key, 0)), jnp.arange(epochs))
         return {"params": state.params, "curve": curve}
 
     def score(fitted, signals):

@@ -124,7 +124,9 @@ def _dirichlet(
     for label in np.unique(labels[pool]):
         places = np.flatnonzero(labels[pool] == label)
         shares = np.cumsum(rng.dirichlet(np.full(nodes, alpha)))
-        owner[places] = np.searchsorted(np.floor(shares[:-1] * len(places)), np.arange(len(places)), side="right")
+        # Evenly spaced draws from one random start: every node gets its share of a class to within one record.
+        positions = (np.arange(len(places)) + rng.random()) / len(places)
+        owner[places] = np.searchsorted(shares[:-1], positions, side="right")
     return [pool[owner == node] for node in range(nodes)]
 
 
@@ -167,7 +169,7 @@ def draw_shadows(
     """
     num_train = settings.num_train or target_size
     num_out = settings.num_out or min(num_train, len(pool) - num_train)
-    enough = num_train + num_out <= len(pool) and num_out >= (1 if settings.num_out else num_train // 10)
+    enough = num_train + num_out <= len(pool) and num_out >= (1 if settings.num_out else max(1, num_train // 10))
     if not enough:
         raise errors.InputError(
             f"shadow.num_train={num_train:,}: the shadow pool has only {len(pool):,} records for those and "

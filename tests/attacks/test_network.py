@@ -28,7 +28,7 @@ def draw(rng, shape, membership):
 
 @pytest.fixture(scope="module")
 def attack():
-    settings = config.Attack(hidden=16, epochs=30, batch_size=128, learning_rate=0.02)
+    settings = config.Attack(hidden=16, epochs=200, batch_size=128, learning_rate=0.02)
     made = network.make_attack(settings, num_classes=NUM_CLASSES)
     return made._replace(fit=jax.jit(made.fit), score=jax.jit(made.score))
 
@@ -75,10 +75,20 @@ def test_fresh_records_are_told_apart_nearly_as_well_as_is_possible(attack, fitt
 def test_the_curve_ends_at_the_accuracy_on_the_held_out_shadow(attack, shadows, fitted):
     signals, membership, _ = shadows
     curve = np.asarray(attack.curve(fitted))
-    assert curve.shape == (30,)
+    assert curve.shape == (200,)
     scores = attack.score(fitted, jax.tree.map(lambda leaf: leaf[-1], signals))
     np.testing.assert_allclose(curve[-1], ((scores > 0) == membership[-1]).mean(), atol=1e-6)
     assert abs(curve[-1] - BAYES_ACCURACY) < 4 * 0.5 / np.sqrt(NUM_RECORDS)
+
+
+def test_the_held_out_shadow_only_checks(attack, shadows, fitted, equal):
+    """Other membership of the last shadow changes the curve, not the network."""
+    signals, membership, weights = shadows
+    other = membership.copy()
+    other[-1] = ~other[-1]
+    again = attack.fit(jax.random.key(0), signals, other, weights)
+    equal(again["params"], fitted["params"])
+    np.testing.assert_allclose(again["curve"], 1 - fitted["curve"], atol=1e-6)
 
 
 def test_shuffled_membership_teaches_nothing(attack, shadows):
