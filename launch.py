@@ -20,7 +20,7 @@ import rich.console
 from absl import flags
 from ml_collections import config_flags
 
-from fedmia_jax import benchmark, config, data, errors, experiment, progress, report, store
+from fedmia_jax import benchmark, config, data, errors, experiment, progress, report, store, workload
 from fedmia_jax.data import arrays, dataset
 
 MODES = ("run", "report", "benchmark", "prepare")
@@ -61,15 +61,15 @@ def main() -> None:
 
 def run(settings: config.Settings, values: flags.FlagValues, console: rich.console.Console) -> None:
     """Runs an experiment and reports it."""
-    experiment.check(settings)
+    workload.check(settings)
     shown = progress.Progress(console)
     with shown.stage(f"records: {settings.data.name}"):
         records = dataset.load(settings.data)
-    runs = experiment.prepare_runs(settings, records)
+    runs = workload.prepare(settings, records)
     path = values.workdir or pathlib.Path("runs") / f"{config_name(values)}-{store.fingerprint(settings, records)}"
     with store.open_workdir(path, settings, records) as workdir:
         console.print(f"{records.title}\nresults in {workdir.path}", highlight=False, soft_wrap=True)
-        context = experiment.make_context(runs, records, workdir, shown, budget=int(values.memory_gib * 2**30))
+        context = workload.make_context(runs, records, workdir, shown, budget=int(values.memory_gib * 2**30))
         results = experiment.run(context)
         workdir.write_results(results)
         with shown.stage("tables and figures"):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
-from fedmia_jax import config, experiment, metrics, store
+from fedmia_jax import config, metrics, store, workload
 
 RATES = (0.01, 0.001)
 METRICS = ("accuracy", "precision", "recall", "f1", "auc")
@@ -40,13 +40,13 @@ SCHEMA = {
 }
 
 
-def tabulate(context: "experiment.Context", fitted: dict[str, Any], scored: dict[str, Any]) -> pl.DataFrame:
+def tabulate(context: workload.Context, fitted: dict[str, Any], scored: dict[str, Any]) -> pl.DataFrame:
     """Takes the metrics of every attacked party from the score arrays.
 
     Args:
       context: runs and settings.
       fitted: fitted attacks by name, leaves [R, 1 + T, ...].
-      scored: what `experiment.score` returns; the centralised target first, then the snapshots.
+      scored: what `attacking.score` returns; the centralised target first, then the snapshots.
 
     Returns:
       The results; columns as the design's contract, `tpr_at_fpr_*` null where the sample cannot resolve them.
@@ -75,7 +75,7 @@ def _measure(scores, members, non_members, thresholds) -> metrics.Metrics:
 
 
 def _rows(
-    context: "experiment.Context", fitted: dict[str, Any], scored: dict[str, Any], index: int
+    context: workload.Context, fitted: dict[str, Any], scored: dict[str, Any], index: int
 ) -> list[dict[str, Any]]:
     """All rows of one run."""
     run, nodes = context.runs[index], context.settings.federation.nodes
@@ -108,7 +108,7 @@ def _rows(
     return rows
 
 
-def _head(context: "experiment.Context", run: "experiment.Run", t: int) -> dict[str, Any]:
+def _head(context: workload.Context, run: workload.Run, t: int) -> dict[str, Any]:
     """Which run and target; snapshots count from 1 and are null for the centralised target, which is target 0."""
     run_id = store.fingerprint(dataclasses.replace(run.settings, replicates=1), context.dataset)
     always = {name: config.get(run.settings, name) for name in ALWAYS}

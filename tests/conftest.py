@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 import rich.console
 
-from fedmia_jax import config, experiment, model, progress, store, training, types
+from fedmia_jax import config, experiment, model, progress, store, training, types, workload
 from fedmia_jax.data import dataset
 
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -140,7 +140,7 @@ class Lab:
 
     folder: pathlib.Path
     settings: config.Settings
-    context: experiment.Context
+    context: workload.Context
     table: pl.DataFrame
 
     def stage(self, name: str) -> dict[str, np.ndarray]:
@@ -169,17 +169,17 @@ def quick_compilation() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def run_experiment() -> Callable[..., tuple[experiment.Context, pl.DataFrame]]:
+def run_experiment() -> Callable[..., tuple[workload.Context, pl.DataFrame]]:
     """`run_experiment(settings, path, *, replicates=None)`: what the command does, for all replicates or some alone."""
 
     def run(settings: config.Settings, path: pathlib.Path, *, replicates: list[int] | None = None):
-        experiment.check(settings)
+        workload.check(settings)
         records = dataset.load(settings.data)
-        runs = experiment.prepare_runs(settings, records)
+        runs = workload.prepare(settings, records)
         runs = [runs[replicate] for replicate in (range(len(runs)) if replicates is None else replicates)]
         with store.open_workdir(path, settings, records) as workdir, quick_compilation():
             shown = progress.Progress(rich.console.Console(file=io.StringIO()))
-            context = experiment.make_context(runs, records, workdir, shown)
+            context = workload.make_context(runs, records, workdir, shown)
             return context, experiment.run(context)
 
     return run

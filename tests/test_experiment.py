@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from fedmia_jax import errors, experiment
+from fedmia_jax import attacking, config, errors, experiment
 from fedmia_jax.data import pools
 
 
@@ -56,8 +56,9 @@ def test_a_node_that_has_not_trained_yet_is_safe(leaky):
 
 def test_a_rerun_finds_everything_done(leaky, run_experiment, monkeypatch):
     """Nothing is trained, fitted or scored again, and the table is equal."""
-    for name in ("train_centralised", "train_federated", "train_shadows", "fit_attacks", "score"):
-        monkeypatch.setattr(experiment, name, lambda *args, **kwargs: pytest.fail("computed again"))
+    stages = [(experiment, f"train_{name}") for name in ("centralised", "federated", "shadows")]
+    for module, name in [*stages, (attacking, "fit"), (attacking, "score")]:
+        monkeypatch.setattr(module, name, lambda *args, **kwargs: pytest.fail("computed again"))
     assert run_experiment(leaky.settings, leaky.folder / "run")[1].equals(leaky.table)
 
 
@@ -113,3 +114,27 @@ def test_every_run_purpose_and_shadow_has_its_own_key(leaky):
     assert len(numbers) == 2 * len(pools.Purpose) + 2 * 3
     reseeded = dataclasses.replace(runs[0], settings=dataclasses.replace(leaky.settings, seed=1))
     assert number(reseeded.key(pools.Purpose.SHADOW)) not in numbers
+
+
+def test_the_attack_on_n1_peaks_right_after_n1_trained(run_experiment, tmp_path):
+    """The paper's effect, on a small synthetic federation: a peak at CiN1, a decline while N2 and N3 train."""
+    settings = config.from_config(
+        {
+            "data": {
+                "num_records": 4000,
+                "num_features": 100,
+                "num_classes": 20,
+                "num_federation": 900,
+                "num_test": 900,
+            },
+            "training": {"batch_size": 16, "learning_rate": 0.002},
+            "federation": {"nodes": 3, "cycles": 4, "local_epochs": 20},
+            "shadow": {"count": 4},
+        }
+    )
+    _, table = run_experiment(settings, tmp_path)
+    on_n1 = table.filter(pl.col("attacked") == "N1", pl.col("phase") == "federated")
+    accuracy, recall = (dict(on_n1.select("snapshot", name).iter_rows()) for name in ("accuracy", "recall"))
+    for cycle in (2, 3, 4):
+        assert accuracy[f"C{cycle}N1"] > max(accuracy[f"C{cycle}N2"], accuracy[f"C{cycle}N3"])
+        assert recall[f"C{cycle}N1"] > 0.95
