@@ -6,9 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from fedmia_jax import model, shadow, signals, types, workload
+from fedmia_jax import errors, model, shadow, signals, types, workload
+from fedmia_jax.attacks import contract
 from fedmia_jax.data import pools
 
+MOST_GAIN = 0.02  # accuracy that the second half of fitting may bring to an attack that has converged
 RECORD_BLOCK = 4096  # records whose logits are in memory at once when scoring
 Fitted = dict[str, Any]  # fitted attacks by name, as `contract.Attack.fit` returns them
 
@@ -50,7 +52,24 @@ def fit(context: workload.Context, shadows: types.Params, *, per_snapshot: bool)
             keys = jax.vmap(lambda key, t=t: jax.random.fold_in(key, t))(context.keys(pools.Purpose.ATTACK))
             parts.append(jax.device_get(fit_many(context.records, (params, *known, keys))))
             advance(1)
-    return jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *parts)
+    fitted = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *parts)
+    for name, attack in made.items():
+        _check(context, name, np.asarray(attack.curve(fitted[name])), fitted[name])
+    return fitted
+
+
+def _check(context: workload.Context, name: str, curve: np.ndarray, fitted: Fitted) -> None:
+    """Raises where an attack is not finite, and warns where it has not converged."""
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fitted)):
+        rate = context.settings.attack.learning_rate
+        raise errors.InputError(f"attack.learning_rate={rate:g}: fitting attack {name} went non-finite; lower it")
+    gain = contract.gain_at_end(curve)
+    context.workdir.log(attack=name, held_out_accuracy=float(curve[..., -1].mean()), gain_at_end=gain)
+    if gain > MOST_GAIN:
+        context.show.warn(
+            f"attack {name} has not converged: the second half of fitting still brought {gain:.3f} of accuracy on "
+            "held-out shadows; raise attack.epochs, or leakage is understated"
+        )
 
 
 def _shadow_records(group: Sequence[workload.Run], *, node: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -43,14 +43,15 @@ def run(settings: config.Settings, console: rich.console.Console) -> tables.Tabl
         for name, seconds in medians.items():
             spread = [turn[name] * 1e6 for turn in turns]
             ratio = "-" if reference is None else f"{reference / seconds:.1f}"
-            first = "-" if name.startswith("PyTorch") else f"{compile_seconds[name]:.1f}"
+            first = "-" if name.startswith("PyTorch") else f"{compile_seconds[name]:.1f} s"
             cells = [f"{seconds * 1e6:.0f}", f"{min(spread):.0f}-{max(spread):.0f}", ratio, first]
             rows.append([name, str(batch_size), *cells])
     devices = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
     return tables.Table(
         "Training speed",
-        ["way", "batch", "us/step/model", "range", "times PyTorch", "first call, s"],
+        ["way", "batch", "us", "range", "times PyTorch", "first call"],
         rows,
+        "us: microseconds per model and step; first call: with compilation. "
         f"{NUM_RECORDS:,} x {settings.data.num_features}, {settings.model.hidden} units, {NUM_CLASSES} classes, "
         f"{settings.training.optimizer}, dropout; medians of {TURNS} turns in one run on {devices}. "
         + ("" if importlib.util.find_spec("torch") else "PyTorch is not installed: pip install torch to compare."),
@@ -67,7 +68,7 @@ def make_ways(settings: config.Settings, *, batch_size: int) -> dict[str, tuple[
     if importlib.util.find_spec("torch"):
         import torch
 
-        name = f"PyTorch loop, one model, {torch.get_num_threads()} threads"
+        name = f"PyTorch, 1 model, {torch.get_num_threads()} threads"
         ways[name] = (_torch_way(settings, features, labels, batch_size=batch_size), steps)
     for number in (1, count):
         way = _jax_way(settings, features, labels, batch_size=batch_size, num_models=number)

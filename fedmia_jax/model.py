@@ -21,12 +21,14 @@ def dropout(key: jax.Array, units: jax.Array, *, rate: jax.Array) -> jax.Array:
     Args:
       key: typed PRNG key.
       units: f32[B, H].
-      rate: f32[] in [0, 1).
+      rate: f32[] in [0, 1), realised to the nearest 2**-16.
 
     Returns:
       f32[B, H] with the same mean as `units`.
     """
-    keep = jax.random.bernoulli(key, 1.0 - rate, units.shape)
+    # Sixteen bits a unit cost half of what a float does, and generating them is what dropout costs on a CPU.
+    bits = jax.random.bits(key, units.shape, jnp.uint16)
+    keep = bits >= jnp.round(rate * 2**16).astype(jnp.uint32)
     return jnp.where(keep, units / (1.0 - rate), 0.0)
 
 

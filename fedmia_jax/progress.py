@@ -15,6 +15,10 @@ class Progress:
         self.console = console
         self.seconds: dict[str, float] = {}
 
+    def warn(self, text: str) -> None:
+        """Shows a line that must not be overlooked."""
+        self.console.print(f"warning: {text}", style="bold yellow", highlight=False, soft_wrap=True)
+
     @contextlib.contextmanager
     def stage(self, title: str, *, total: int | None = None) -> Iterator[Callable[[int], None]]:
         """Shows one stage while the block runs.

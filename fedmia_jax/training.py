@@ -93,7 +93,8 @@ def make_fit(apply_fn: types.ApplyFn, *, optimizer: str, batch_size: int, skip_e
     step_fn = make_step(apply_fn, optimizer=optimizer)
 
     def batch_step(state, records, rows, mask, hyper, key):
-        new = step_fn(state, records.features[rows], records.labels[rows], mask, hyper, key)
+        batch = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), records)
+        new = step_fn(state, batch.features, batch.labels, mask, hyper, key)
         if not skip_empty:
             return new
         return jax.tree.map(lambda after, before: jnp.where(jnp.any(mask != 0), after, before), new, state)

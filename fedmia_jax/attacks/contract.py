@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from fedmia_jax import types
 
@@ -30,6 +31,21 @@ class Attack(NamedTuple):
 def num_held_out(num_shadows: int) -> int:
     """Returns how many shadows only check the attack: one in ten, at least one."""
     return max(1, num_shadows // 10)
+
+
+def gain_at_end(curve: np.ndarray) -> float:
+    """Returns how much accuracy on held-out shadows the second half of fitting still brought.
+
+    Args:
+      curve: f32[..., E], see `Attack.curve`.
+
+    Returns:
+      The largest gain over the leading axes: mean of the last tenth less mean of the tenth before the middle. An
+      attack that is still gaining has not converged, and makes models look more private than they are.
+    """
+    tenth, middle = max(1, curve.shape[-1] // 10), curve.shape[-1] // 2
+    before = curve[..., max(0, middle - tenth) : max(1, middle)].mean(axis=-1)
+    return float((curve[..., -tenth:].mean(axis=-1) - before).max())
 
 
 def balance(membership: jax.Array, weights: jax.Array) -> jax.Array:

@@ -147,3 +147,11 @@ def test_balance_gives_each_group_half():
 @pytest.mark.parametrize(("num_shadows", "expected"), [(2, 1), (9, 1), (10, 1), (19, 1), (20, 2), (100, 10)])
 def test_one_shadow_in_ten_is_held_out(num_shadows, expected):
     assert contract.num_held_out(num_shadows) == expected
+
+
+def test_an_attack_that_is_still_improving_is_noticed():
+    rising, settled = np.linspace(0.5, 0.7, 50), np.r_[np.linspace(0.5, 0.7, 10), np.full(40, 0.7)]
+    assert contract.gain_at_end(rising) > 0.08
+    assert abs(contract.gain_at_end(settled)) < 1e-9
+    assert contract.gain_at_end(np.stack([settled, rising])) == contract.gain_at_end(rising)
+    assert contract.gain_at_end(np.array([0.6])) == 0
