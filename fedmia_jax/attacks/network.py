@@ -34,7 +34,7 @@ def make_inputs(signals: types.Signals) -> jax.Array:
     return jnp.concatenate([jax.nn.softmax(signals.logits), one_hot], axis=-1)
 
 
-def num_epochs(num_records: int, *, batch_size: int, least_epochs: int = 50, least_updates: int = 5_000) -> int:
+def num_epochs(num_records: int, *, batch_size: int, least_epochs: int = 80, least_updates: int = 15_000) -> int:
     """Returns passes that let the network converge: a small set of shadow outputs needs more of them."""
     return max(least_epochs, -(-least_updates // -(-num_records // batch_size)))
 

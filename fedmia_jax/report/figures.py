@@ -69,7 +69,7 @@ def trace(results: pl.DataFrame, *, baseline: float, title: str) -> Figure:
         if snapshot.endswith("N1"):
             axes.axvline(position, color="#000000", alpha=0.10, linewidth=6, zorder=0)
     axes.set_xticks(positions, snapshots, rotation=90 if len(snapshots) > 15 else 45)
-    axes.set(ylim=(0.4, 1.02), xlabel="model after cycle and node (shaded: N1 has just trained)", ylabel="score")
+    axes.set(ylim=(0.0, 1.03), xlabel="model after cycle and node (shaded: N1 has just trained)", ylabel="score")
     axes.grid(axis="y", alpha=0.25)
     axes.set_title(f"Membership inference on N1, hand-off by hand-off\n{title}", fontsize=10)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
