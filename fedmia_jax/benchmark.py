@@ -85,9 +85,10 @@ def _jax_way(settings, features, labels, *, batch_size: int, num_models: int) ->
     fit = training.make_fit(model.make_apply(module), optimizer=settings.training.optimizer, batch_size=batch_size)
     hyper = types.Hyper(jnp.float32(settings.training.learning_rate), jnp.float32(settings.model.dropout_rate))
     shard = types.Shard(jnp.arange(NUM_RECORDS, dtype=jnp.int32), jnp.ones(NUM_RECORDS, bool))
-    epoch = shadow.make_parallel(lambda shared, key: fit(start(key), shared, shard, hyper, key, (0, 1)).params)
     keys = jax.random.split(jax.random.key(0), num_models)
-    return lambda: jax.block_until_ready(epoch(records, keys))
+    states = shadow.make_parallel(lambda shared, key: start(key))((), keys)
+    epoch = shadow.make_parallel(lambda shared, one: fit(one[0], shared, shard, hyper, one[1], (0, 1)))
+    return lambda: jax.block_until_ready(epoch(records, (states, keys)))
 
 
 def _torch_way(settings, features, labels, *, batch_size: int) -> Callable[[], object]:
