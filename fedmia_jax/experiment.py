@@ -53,10 +53,8 @@ def line_up(centralised: np.ndarray, federated: np.ndarray) -> np.ndarray:
 
 def train_centralised(context: workload.Context) -> types.Params:
     """The baseline: one model a run on the union of the shards, for the epochs of a local visit; leaves [R, ...]."""
-    unions = [pools.pad([run.shards.indices[run.shards.mask]]) for run in context.runs]
-    shards = types.Shard(
-        np.concatenate([union.indices for union in unions]), np.concatenate([union.mask for union in unions])
-    )
+    unions = np.stack([run.shards.indices[run.shards.mask] for run in context.runs])
+    shards = types.Shard(unions, np.ones(unions.shape, bool))
     epochs = context.settings.federation.local_epochs
     keys = context.keys(pools.Purpose.CENTRALISED)
     return _train(context, "centralised target", shards, context.hyper(), keys, epochs=epochs)

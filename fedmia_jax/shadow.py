@@ -1,8 +1,9 @@
 """Many models at once: the only place where the model axis S is added.
 
-A function of one model becomes a program over S of them: vmapped on each device, the S axis split over all devices
-(on a CPU one XLA host device per core), in chunks that fit a memory budget. Results do not depend on S, on the number
-of devices or on the chunk size, because every model draws its randomness from its own key.
+A function of one model becomes a program over S of them: the S axis split over all devices (on a CPU one XLA host
+device per core), vmapped on each (on a CPU over as many as fit a core's cache), in chunks that fit a memory budget.
+Results do not depend on S, on the number of devices or on the chunk size, because every model draws its randomness
+from its own key.
 """
 
 import functools

@@ -63,7 +63,7 @@ class Workdir:
           The mapping, as NumPy arrays.
         """
         file_path = self.path / "stages" / f"{name}.npz"
-        if file_path.exists():
+        if self.finished(name):
             with np.load(file_path, allow_pickle=False) as stored:
                 return _nest({key: stored[key] for key in stored.files})
         flat = {key: np.asarray(value) for key, value in _flatten(compute()).items()}
