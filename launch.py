@@ -3,6 +3,8 @@
     python launch.py                                        the main job, no file needed
     python launch.py --config=configs/default.py:quick      the same, small
     python launch.py --config.federation.nodes=10           any field of the config; a list of them:
+    python launch.py --config.sweep.training.learning_rate=0.001,0.003 --config.sweep.federation.nodes=3,10
+                                                            every combination, as one sweep; see --dry_run
     python -m fedmia_jax.config                             every field with default and meaning
 
 Modes: run (default; goes on where an earlier run of the same settings stopped), report (tables and figures of a
@@ -13,6 +15,7 @@ import os
 import pathlib
 import re
 import sys
+import tempfile
 
 import jax
 import platformdirs
@@ -20,9 +23,10 @@ import rich.console
 from absl import flags
 from ml_collections import config_flags
 
-from fedmia_jax import benchmark, config, data, errors, experiment, progress, report, store, workload
+from fedmia_jax import benchmark, config, data, errors, experiment, progress, report, store, sweep, workload
 from fedmia_jax.data import arrays, dataset
 
+SWEEP_FLAG = re.compile(r"--?config\.sweep\.([^=]+)=(.*)", re.DOTALL)
 MODES = ("run", "report", "benchmark", "prepare")
 
 
@@ -37,8 +41,10 @@ def make_flags() -> flags.FlagValues:
         "cpu_devices", None, "XLA host devices on a CPU. Default: one a core.", lower_bound=1, flag_values=values
     )
     flags.DEFINE_float(
-        "memory_gib", 4.0, "Memory for models that are trained at once.", lower_bound=0.01, flag_values=values
+        "memory_gib", 4.0, "Memory for models that are in work at once.", lower_bound=0.01, flag_values=values
     )
+    flags.DEFINE_bool("dry_run", False, "Print the plan of a run, and stop.", flag_values=values)
+    flags.DEFINE_bool("keep_models", False, "Keep the models of all hand-offs in the workdir.", flag_values=values)
     flags.DEFINE_bool("help", False, "Show this help.", flag_values=values)
     return values
 
@@ -51,45 +57,56 @@ def main() -> None:
             print(f"{__doc__}\n{values.main_module_help()}")
             return
         start_jax(values)
-        settings = config.from_config(values.config)
-        console = rich.console.Console()
-        {"run": run, "report": show, "benchmark": measure, "prepare": prepare}[values.mode](settings, values, console)
+        {"run": run, "report": show, "benchmark": measure, "prepare": prepare}[values.mode](
+            values, rich.console.Console()
+        )
     except errors.InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
 
-def run(settings: config.Settings, values: flags.FlagValues, console: rich.console.Console) -> None:
-    """Runs an experiment and reports it."""
-    workload.check(settings)
+def run(values: flags.FlagValues, console: rich.console.Console) -> None:
+    """Runs an experiment or a sweep and reports it; or only says what it would do."""
+    swept = sweep.expand(values.config)
     shown = progress.Progress(console)
-    with shown.stage(f"records: {settings.data.name}"):
-        records = dataset.load(settings.data)
-    runs = workload.prepare(settings, records)
-    path = values.workdir or pathlib.Path("runs") / f"{config_name(values)}-{store.fingerprint(settings, records)}"
-    with store.open_workdir(path, settings, records) as workdir:
-        console.print(f"{records.title}\nresults in {workdir.path}", highlight=False, soft_wrap=True)
-        context = workload.make_context(runs, records, workdir, shown, budget=int(values.memory_gib * 2**30))
-        results = experiment.run(context)
+    with shown.stage(f"records: {swept.settings.data.name}"):
+        runs = workload.prepare(swept.points)
+    datasets = list({one.dataset.fingerprint: one.dataset for one in runs}.values())
+    title = dataset.join_titles(datasets)
+    memory = {"budget": int(values.memory_gib * 2**30), "keep_models": values.keep_models}
+    if values.dry_run:
+        console.print(title, highlight=False, soft_wrap=True)
+        with tempfile.TemporaryDirectory() as nowhere:
+            lab = workload.Lab(store.Workdir(pathlib.Path(nowhere)), shown, **memory)
+            console.print(experiment.explain(lab, runs).to_rich())
+        return
+    described = store.describe(swept.settings, [point.values for point in swept.points])
+    prints = [one.fingerprint for one in datasets]
+    path = values.workdir or pathlib.Path("runs") / f"{config_name(values)}-{store.fingerprint(described, prints)}"
+    with store.open_workdir(path, described, records=prints, title=title) as workdir:
+        console.print(f"{title}\nresults in {workdir.path}", highlight=False, soft_wrap=True)
+        lab = workload.Lab(workdir, shown, strict=len(swept.points) == 1, **memory)
+        results = experiment.run(lab, runs)
         workdir.write_results(results)
         with shown.stage("tables and figures"):
-            report.write(workdir, results, title=records.title, console=console)
+            report.write(workdir, results, title=title, console=console, swept=swept.names)
 
 
-def show(settings: config.Settings, values: flags.FlagValues, console: rich.console.Console) -> None:
-    """Makes tables and figures of a finished run once more."""
-    del settings  # the workdir knows its own
+def show(values: flags.FlagValues, console: rich.console.Console) -> None:
+    """Makes tables and figures of a finished run once more; the workdir knows its own settings."""
     if values.workdir is None:
         raise errors.InputError("--workdir is not set: --mode=report needs the folder of a finished run")
     workdir = store.Workdir(pathlib.Path(values.workdir))
-    title = store.read_config(workdir.path)["title"]
-    report.write(workdir, workdir.read_results(), title=title, console=console)
+    about = store.read_config(workdir.path)
+    swept = tuple(about["sweep"][0]) if about["sweep"] else ()
+    report.write(workdir, workdir.read_results(), title=about["title"], console=console, swept=swept)
 
 
-def prepare(settings: config.Settings, values: flags.FlagValues, console: rich.console.Console) -> None:
+def prepare(values: flags.FlagValues, console: rich.console.Console) -> None:
     """Reads or makes the records and writes them as `.npz`, for `data.name=arrays`."""
     if values.out is None or not values.out.endswith(".npz"):
         raise errors.InputError(f"--out={values.out}: --mode=prepare needs --out=FILE.npz")
+    settings = sweep.expand(values.config).settings
     with progress.Progress(console).stage(f"records: {settings.data.name}"):
         raw = data.read(settings.data, seed=settings.data.seed)
     arrays.write(values.out, raw)
@@ -101,10 +118,9 @@ def prepare(settings: config.Settings, values: flags.FlagValues, console: rich.c
     )
 
 
-def measure(settings: config.Settings, values: flags.FlagValues, console: rich.console.Console) -> None:
+def measure(values: flags.FlagValues, console: rich.console.Console) -> None:
     """Measures training speed."""
-    del values
-    console.print(benchmark.run(settings, console).to_rich())
+    console.print(benchmark.run(sweep.expand(values.config).settings, console).to_rich())
 
 
 def start_jax(values: flags.FlagValues) -> None:
@@ -129,10 +145,13 @@ def parse(argv: list[str]) -> flags.FlagValues:
       InputError: a flag, field, value or config file that cannot be used.
     """
     check_field_names(argv)
+    asked = [SWEEP_FLAG.match(arg) for arg in argv]
+    swept = {found[1]: sweep.parse(found[1], found[2]) for found in asked if found}
+    argv = sys.argv = [arg for arg, found in zip(argv, asked, strict=True) if not found]  # ml_collections reads it too
     try:
         values = make_flags()
         rest = values(argv)[1:]
-        values.config.to_dict()  # a config file that does not load says so only now
+        values.config.sweep = swept or values.config.sweep  # a config file that does not load says so only now
     except Exception as error:  # absl, ml_collections and the config file itself raise many kinds
         raise explain(error) from error
     if rest:
@@ -144,7 +163,7 @@ def check_field_names(argv: list[str]) -> None:
     """Raises for a --config.FIELD that no config has."""
     known = config.fields()
     for arg in argv[1:]:
-        name = re.match(r"--?(?:no)?config\.([^=\[]+)", arg)
+        name = re.match(r"--?(?:no)?config\.(?!sweep\.)([^=\[]+)", arg)
         if name and not any(field == name[1] or field.startswith(name[1] + ".") for field in known):
             raise errors.InputError(config.unknown_field(name[1]))
 

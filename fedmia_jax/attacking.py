@@ -1,131 +1,122 @@
-"""Fitting attacks on shadows and scoring every snapshot, for many runs at once."""
+"""Attacks on many runs at once: fitted on the shadows of each, and read off any number of snapshots."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
-from fedmia_jax import errors, model, shadow, signals, types, workload
-from fedmia_jax.attacks import contract
-from fedmia_jax.data import pools
+from fedmia_jax import attacks, config, model, shadow, signals
 
-MOST_GAIN = 0.02  # accuracy that the second half of fitting may bring to an attack that has converged
 RECORD_BLOCK = 4096  # records whose logits are in memory at once when scoring
-Fitted = dict[str, Any]  # fitted attacks by name, as `contract.Attack.fit` returns them
 
 
-def fit(context: workload.Context, shadows: types.Params, *, per_snapshot: bool) -> Fitted:
-    """Fits every attack on the shadows of each run.
-
-    With `per_snapshot` the shadows are federations: the attack on snapshot CiNj is fitted on their snapshots CiNj,
-    members being the records of their node j, which had just trained.
+@functools.cache
+def make_fit(
+    module: nn.Module, settings: config.Attack, *, num_classes: int, devices: tuple[jax.Device, ...]
+) -> Callable[..., Any]:
+    """Builds the fitting of all attacks for R adversaries at once.
 
     Args:
-      context: runs, records and settings.
-      shadows: parameters with leading axes [R * J], or [R * J, C, N] with `per_snapshot`.
-      per_snapshot: fit one attack for every snapshot.
+      module: the network that travels.
+      settings: the attacks.
+      num_classes: K.
+      devices: where R is split over.
 
     Returns:
-      Fitted attacks by name, leaves [R, T, ...]; T is 1 without `per_snapshot`.
+      `fit(records, (params, rows, membership, weights, keys)) -> fitted` where leaves lead with [R], parameters with
+      [R, J], and rows i32, membership bool and weights f32 are [R, J, m]; fitted attacks by name, leaves [R, ...].
     """
-    count, num_runs = context.settings.shadow.count, len(context.runs)
-    made = context.attacks()
-    read = signals.make_signals(model.make_apply(context.module))
+    made = attacks.make_attacks(settings, num_classes=num_classes)
+    read = signals.make_signals(model.make_apply(module))
 
-    def fit_one(shared, one):
+    def fit_one(records, one):
         params, rows, membership, weights, key = one
-        seen = jax.lax.map(lambda pair: read(pair[0], shared, pair[1]), (params, rows))
+        seen = jax.lax.map(lambda pair: read(pair[0], records, pair[1]), (params, rows))
         return {name: attack.fit(key, seen, membership, weights) for name, attack in made.items()}
 
-    fit_many = shadow.make_parallel(fit_one)
-    shadows = jax.tree.map(
-        lambda leaf: leaf.reshape(num_runs, count, -1, *leaf.shape[3 if per_snapshot else 1 :]), shadows
-    )
-    snapshots = range(jax.tree.leaves(shadows)[0].shape[2]) if per_snapshot else range(1)
-    parts = []
-    with context.stage(f"fitting attacks: {', '.join(made)}", total=len(snapshots)) as advance:
-        for t in snapshots:
-            params = jax.tree.map(lambda leaf, t=t: leaf[:, :, t], shadows)
-            node = t % context.settings.federation.nodes if per_snapshot else None
-            known = _shadow_records(context.runs, node=node)
-            keys = jax.vmap(lambda key, t=t: jax.random.fold_in(key, t))(context.keys(pools.Purpose.ATTACK))
-            parts.append(jax.device_get(fit_many(context.records, (params, *known, keys))))
-            advance(1)
-    fitted = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *parts)
-    for name, attack in made.items():
-        _check(context, name, np.asarray(attack.curve(fitted[name])), fitted[name])
-    return fitted
+    return shadow.make_parallel(fit_one, devices=devices)
 
 
-def _check(context: workload.Context, name: str, curve: np.ndarray, fitted: Fitted) -> None:
-    """Raises where an attack is not finite, and warns where it has not converged."""
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fitted)):
-        rate = context.settings.attack.learning_rate
-        raise errors.InputError(f"attack.learning_rate={rate:g}: fitting attack {name} went non-finite; lower it")
-    gain = contract.gain_at_end(curve)
-    context.workdir.log(attack=name, held_out_accuracy=float(curve[..., -1].mean()), gain_at_end=gain)
-    if gain > MOST_GAIN:
-        context.show.warn(
-            f"attack {name} has not converged: the second half of fitting still brought {gain:.3f} of accuracy on "
-            "held-out shadows; raise attack.epochs, or leakage is understated"
-        )
+@functools.cache
+def make_score(
+    module: nn.Module, readers: tuple[config.Attack, ...], *, num_classes: int, devices: tuple[jax.Device, ...]
+) -> Callable[..., Any]:
+    """Builds the scoring of every record by every attack at some snapshots of S models.
 
+    Args:
+      module: the network that travels.
+      readers: the attacks of each adversary that reads the snapshots.
+      num_classes: K.
+      devices: where S is split over.
 
-def _shadow_records(group: Sequence[workload.Run], *, node: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, membership and weights of what each run's shadows are asked about, [R, J, m]: in, out, padding.
-
-    Members are all training records of a shadow, or those of one node of a shadow federation.
+    Returns:
+      `score(records, (rows i32[S, M], snapshots, fitted)) -> found`, where snapshots lead with [S, T] and `fitted` is a
+      mapping of reader's number to fitted attacks with leaves [S, T, ...]. Found are `correct` bool[S, T, M], whether
+      the model's answer is right, and by reader's number `scores` f32[S, T, M] and `threshold` f32[S, T] by attack.
     """
-    members = [run.split.members for run in group]
-    if node is not None:
-        dealt = [[workload.shadow_shards(run, row) for row in run.split.members] for run in group]
-        members = [np.stack([item.indices[node][item.mask[node]] for item in row]) for row in dealt]
-    lengths = np.array(
-        [part.shape[1] + run.split.non_members.shape[1] for run, part in zip(group, members, strict=True)]
-    )
-    longest = int(lengths.max())
-    shape = (len(group), group[0].settings.shadow.count, longest)
-    rows, slots = np.zeros(shape, np.int32), np.arange(longest)
-    for index, (run, part) in enumerate(zip(group, members, strict=True)):
-        rows[index, :, : lengths[index]] = np.concatenate([part, run.split.non_members], axis=1)
-    sizes = np.array([part.shape[1] for part in members])
+    made = {str(number): attacks.make_attacks(one, num_classes=num_classes) for number, one in enumerate(readers)}
+    read = signals.make_signals(model.make_apply(module))
+
+    def score_snapshot(records, rows, params, fitted):
+        def record(row):
+            seen = read(params, records, row[None])
+            each = {
+                number: {name: attack.score(fitted[number][name], seen)[0] for name, attack in found.items()}
+                for number, found in made.items()
+            }
+            return signals.correct(seen)[0], each
+
+        right, scores = jax.lax.map(record, rows, batch_size=RECORD_BLOCK)
+        thresholds = {
+            number: {name: attack.threshold(fitted[number][name]) for name, attack in found.items()}
+            for number, found in made.items()
+        }
+        return {"correct": right} | {n: {"scores": scores[n], "threshold": thresholds[n]} for n in made}
+
+    def score_one(records, one):
+        rows, snapshots, fitted = one
+        return jax.lax.map(lambda pair: score_snapshot(records, rows, *pair), (snapshots, fitted))
+
+    return shadow.make_parallel(score_one, devices=devices)
+
+
+def fit_nbytes(*, num_classes: int, num_shadows: int, num_records: int) -> int:
+    """Returns the memory of fitting one adversary's attack, in bytes: logits, probabilities, inputs and their copies.
+
+    Args:
+      num_classes: K.
+      num_shadows: J.
+      num_records: m, records that each shadow is asked about.
+    """
+    return 4 * num_shadows * num_records * 8 * num_classes
+
+
+def shadow_records(
+    members: Sequence[np.ndarray], non_members: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Puts what each adversary's shadows are asked about into one padded shape.
+
+    Args:
+      members: i32[J, n_in] of each of R adversaries, rows that a shadow trained on.
+      non_members: i32[J, n_out] of each, rows that it did not.
+
+    Returns:
+      Rows i32, membership bool and weights f32 (0 for padding), each [R, J, m].
+    """
+    lengths = np.array([inside.shape[1] + out.shape[1] for inside, out in zip(members, non_members, strict=True)])
+    shape = (len(members), len(members[0]), int(lengths.max()))
+    rows, slots = np.zeros(shape, np.int32), np.arange(shape[2])
+    for index, (inside, out) in enumerate(zip(members, non_members, strict=True)):
+        rows[index, :, : lengths[index]] = np.concatenate([inside, out], axis=1)
+    sizes = np.array([inside.shape[1] for inside in members])
     membership = np.broadcast_to((slots < sizes[:, None])[:, None], shape)
     return rows, membership, np.broadcast_to((slots < lengths[:, None])[:, None], shape).astype(np.float32)
 
 
-def score(context: workload.Context, snapshots: types.Params, fitted: Fitted) -> dict[str, Any]:
-    """Scores every record at every snapshot, once, with every attack.
-
-    Args:
-      context: runs, records and settings.
-      snapshots: parameters, leaves [R, 1 + T, ...], see `line_up`.
-      fitted: fitted attacks by name, leaves [R, 1 + T, ...].
-
-    Returns:
-      `correct` bool[R, 1 + T, M], whether the target's answer is right; `scores` f32[R, 1 + T, M] and `threshold`
-      f32[R, 1 + T] by attack. Records are those of `Run.scored`.
-    """
-    made = context.attacks()
-    read = signals.make_signals(model.make_apply(context.module))
-
-    def score_snapshot(shared, rows, params, fitted):
-        def record(row):
-            seen = read(params, shared, row[None])
-            return signals.correct(seen)[0], {name: made[name].score(fitted[name], seen)[0] for name in made}
-
-        right, scores = jax.lax.map(record, rows, batch_size=RECORD_BLOCK)
-        return {
-            "correct": right,
-            "scores": scores,
-            "threshold": {name: made[name].threshold(fitted[name]) for name in made},
-        }
-
-    def score_one(shared, one):
-        rows, snapshots, fitted = one
-        return jax.lax.map(lambda pair: score_snapshot(shared, rows, *pair), (snapshots, fitted))
-
-    rows = np.stack([run.scored for run in context.runs])
-    number = jax.tree.leaves(snapshots)[0].shape[1]
-    with context.stage(f"scoring {number} snapshots x {rows.shape[1]:,} records"):
-        return jax.device_get(shadow.make_parallel(score_one)(context.records, (rows, snapshots, fitted)))
+def curves(settings: config.Attack, fitted: Mapping[str, Any], *, num_classes: int) -> dict[str, np.ndarray]:
+    """Returns the accuracy on held-out shadows in the course of fitting, f32[..., E] by attack."""
+    made = attacks.make_attacks(settings, num_classes=num_classes)
+    return {name: np.asarray(attack.curve(fitted[name])) for name, attack in made.items()}

@@ -78,8 +78,9 @@ class Federation:
     """How the model goes round."""
 
     nodes: int = _field(3, "participants", low=1)
-    cycles: int = _field(5, "rounds over all nodes", low=1)
-    local_epochs: int = _field(100, "epochs of one visit; also the epochs of the centralised run", low=1)
+    cycles: int = _field(5, "rounds over all nodes; 0: only the centralised baseline", low=0)
+    local_epochs: int = _field(100, "epochs of one visit", low=1)
+    centralised_epochs: int | None = _field(None, "epochs of the centralised baseline; unset: local_epochs", low=1)
     order: str = _field("fixed", "order of the nodes in a cycle", choices=("fixed",))
     carry_optimizer_state: bool = _field(False, "hand the optimizer state on with the parameters")
 
@@ -90,8 +91,8 @@ class Shadow:
 
     count: int = _field(10, "shadow models; one in ten only checks the attack", low=2)
     kind: str = _field("centralised", "how shadows are trained", choices=("centralised", "federated"))
-    epochs: int | None = _field(None, "epochs of a shadow; unset: federation.local_epochs", low=1)
-    num_train: int | None = _field(None, "records a shadow trains on; unset: as the target", low=1)
+    epochs: int | None = _field(None, "epochs of a shadow; unset: those of what it stands for", low=1)
+    num_train: int | None = _field(None, "records a shadow trains on; unset: data.num_federation", low=1)
     num_out: int | None = _field(None, "records it does not; unset: as num_train, or what the pool still has", low=1)
 
 
@@ -126,8 +127,11 @@ def make_config() -> ml_collections.ConfigDict:
     """Returns every field with its default, as the ConfigDict that a file in `configs/` starts from.
 
     A field without a default is a typed placeholder, so that a flag can set it and a wrong type is still caught.
+    `sweep` is not set here and may get a plain mapping or a list of mappings, see `sweep.expand`.
     """
-    return _to_config(Settings())
+    config = ml_collections.ConfigDict(_to_config(Settings()), convert_dict=False)
+    config.sweep = ml_collections.config_dict.placeholder(object)
+    return config
 
 
 def from_config(config: Mapping[str, Any]) -> Settings:
@@ -142,11 +146,35 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     Raises:
       InputError: a field that does not exist, has the wrong type or lies outside its range; one line.
     """
-    if isinstance(config, ml_collections.ConfigDict):
-        config = config.to_dict()
-    settings = _build(Settings, config, prefix="")
+    settings = _build(Settings, plain(config), prefix="")
     _check_together(settings)
     return settings
+
+
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of one experiment as a nested dict, without `sweep`."""
+    values = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
+    values.pop("sweep", None)
+    return values
+
+
+def static(part: Any) -> Any:
+    """Returns a settings dataclass with every traced field at its default.
+
+    Two settings of which this is equal run as one compiled program.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(part) if field.metadata.get("traced", False)}
+    groups = {
+        field.name: static(getattr(part, field.name))
+        for field in dataclasses.fields(part)
+        if dataclasses.is_dataclass(getattr(part, field.name))
+    }
+    return dataclasses.replace(part, **defaults, **groups)
+
+
+def traced() -> list[str]:
+    """Returns the dotted names of the fields that compiled programs take as arguments."""
+    return [name for name, field in fields().items() if field.metadata["traced"]]
 
 
 def fields(settings_type: type = Settings, prefix: str = "") -> dict[str, dataclasses.Field]:
@@ -159,6 +187,11 @@ def fields(settings_type: type = Settings, prefix: str = "") -> dict[str, datacl
         else:
             found[prefix + field.name] = field
     return found
+
+
+def kind(name: str) -> type:
+    """Returns the plain type of a field by its dotted name: int, float, bool, str or tuple."""
+    return _plain_type(_hint(name))
 
 
 def get(settings: Settings, name: str) -> Any:
@@ -174,6 +207,14 @@ def flatten(settings: Settings) -> dict[str, Any]:
     return {name: get(settings, name) for name in fields()}
 
 
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mapping -> one level by dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return found
+
+
 def fingerprint(*parts: Any) -> str:
     """Returns a hash (16 hex digits) of mappings, sequences, numbers, strings and None."""
     text = json.dumps(parts, sort_keys=True, allow_nan=False)
@@ -183,6 +224,12 @@ def fingerprint(*parts: Any) -> str:
 def _hints(settings_type: type) -> dict[str, Any]:
     """Resolved annotations of a settings dataclass."""
     return typing.get_type_hints(settings_type)
+
+
+def _hint(name: str) -> Any:
+    """Resolved annotation of a field by its dotted name."""
+    group, _, last = name.rpartition(".")
+    return _hints(type(get(Settings(), group) if group else Settings()))[last]
 
 
 def _to_config(settings: Any) -> ml_collections.ConfigDict:
@@ -252,11 +299,7 @@ def _check_value(name: str, value: Any, hint: Any, metadata: Mapping[str, Any]) 
 
 def wrong_type(name: str, value: Any) -> str:
     """Returns the line for a value that is not of its field's type."""
-    owner: Any = Settings()
-    *groups, last = name.split(".")
-    for group in groups:
-        owner = getattr(owner, group)
-    hint = _hints(type(owner))[last]
+    hint = _hint(name)
     wanted = _plain_type(typing.get_args(hint)[0] if _plain_type(hint) is tuple else hint)
     plain = {int: "an integer", float: "a number", bool: "True or False", str: "a text"}[wanted]
     several = "one or more, each " if _plain_type(hint) is tuple else ""

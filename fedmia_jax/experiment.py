@@ -1,151 +1,105 @@
-"""One experiment, from settings to rows: the only composer.
+"""An experiment or a sweep, from runs to rows: the only composer.
 
-Every stage is a pure program over many models at once. What a stage leaves is kept in the workdir, so that the same
-command goes on where an earlier one stopped.
+Stage by stage, chunk by chunk: central models, the attacks fitted on them, the scores of the centralised targets, then
+the federations, whose snapshots are scored cycle by cycle and not kept. What a chunk leaves is kept in the workdir, so
+that the same command goes on where an earlier one stopped.
 """
 
-from collections.abc import Sequence
+import dataclasses
+import time
+from collections.abc import Hashable, Sequence
 
 import jax
-import numpy as np
 import polars as pl
 
-from fedmia_jax import attacking, errors, results, shadow, types, workload
-from fedmia_jax.data import pools
+from fedmia_jax import compute, plan, results, stages, workload
+from fedmia_jax.report import tables
 
 
-def run(context: workload.Context) -> pl.DataFrame:
+def run(lab: workload.Lab, runs: Sequence[workload.Run]) -> pl.DataFrame:
     """Trains targets and shadows, fits the attacks, scores every snapshot.
 
     Args:
-      context: runs, records and workdir.
+      lab: workdir, devices and memory.
+      runs: what to run, of one or many points.
 
     Returns:
       The results, one row per (run, replicate, snapshot, attacked, attack, view); columns of `results.SCHEMA`.
 
     Raises:
-      InputError: training went non-finite.
+      InputError: training or an attack of a single point went non-finite.
     """
-    keep = context.workdir.stage
-    centralised = keep("centralised", lambda: train_centralised(context))
-    federated = keep("federated", lambda: train_federated(context))
-    shadows = keep("shadows", lambda: train_shadows(context))
-    fitted = keep("attacks", lambda: attacking.fit(context, shadows, per_snapshot=False))
-    matched = fitted
-    if context.settings.shadow.kind == "federated":
-        federations = keep("shadow_federations", lambda: train_shadow_federations(context))
-        matched = keep("attacks_federated", lambda: attacking.fit(context, federations, per_snapshot=True))
-    targets = jax.tree.map(line_up, centralised, federated)
-    num_snapshots = context.settings.federation.cycles * context.settings.federation.nodes
-    fitted = jax.tree.map(
-        lambda one, each: np.concatenate([one, np.repeat(each, num_snapshots // each.shape[1], axis=1)], axis=1),
-        fitted,
-        matched,
+    planned = stages.make_plan(runs)
+    for stage, units in planned.units.items():
+        _run_stage(lab, planned, stage, units)
+    with lab.stage("metrics", total=len(runs)) as advance:
+        return results.tabulate(planned, lab.workdir.parts, advance)
+
+
+def chunks_of(lab: workload.Lab, units: Sequence[plan.Unit]) -> list[plan.Chunk]:
+    """Returns the chunks of a stage."""
+    return plan.make_chunks(units, num_devices=len(lab.devices), budget=lab.budget)
+
+
+def explain(lab: workload.Lab, runs: Sequence[workload.Run]) -> tables.Table:
+    """Returns the plan as a table: one line for each group of units that share a compiled program."""
+    planned = stages.make_plan(runs)
+    rows = []
+    for stage, units in planned.units.items():
+        groups: dict[Hashable, list[plan.Chunk]] = {}
+        for chunk in chunks_of(lab, units):
+            groups.setdefault(chunk.units[0].static, []).append(chunk)
+        rows += [_explain_group(lab, stage, chunks) for chunks in groups.values()]
+    units = [unit for of_stage in planned.units.values() for unit in of_stage]
+    header = ["stage", "classes", "nodes", "epochs", "units", "models", "chunks", "devices", "MiB", "updates"]
+    points, models = len({results.run_id(run) for run in runs}), sum(unit.num_models for unit in units)
+    caption = (
+        f"{points:,} points, {len(runs):,} runs, {len(rows)} groups; {models:,} models in "
+        f"{sum(unit.steps for unit in units):,.0f} updates, on {len(lab.devices)} devices within "
+        f"{lab.budget / 2**30:.2g} GiB.\nA group is one compiled program; points that agree share models and attacks. "
+        "MiB: memory\nof what is in work at once, beside the records and the libraries."
     )
-    return results.tabulate(context, fitted, keep("scores", lambda: attacking.score(context, targets, fitted)))
+    return tables.Table("Plan", header, rows, caption)
 
 
-def line_up(centralised: np.ndarray, federated: np.ndarray) -> np.ndarray:
-    """Puts all that is attacked on one axis: [R, ...] and [R, C, N, ...] -> [R, 1 + T, ...], the centralised first."""
-    snapshots = federated.reshape(federated.shape[0], -1, *federated.shape[3:])
-    return np.concatenate([centralised[:, None], snapshots], axis=1)
+def _explain_group(lab: workload.Lab, stage: str, chunks: Sequence[plan.Chunk]) -> list[str]:
+    """The cells of one group."""
+    first, group = chunks[0], chunks[0].group
+    models = sum(unit.num_models for unit in group)
+    run = group[0].work.run
+    rounds = run.settings.federation
+    cells = [stage, str(run.dataset.num_classes)]
+    if "federations" in stage:
+        cells += [str(rounds.nodes), str(rounds.local_epochs)]
+    else:
+        cells += ["", str(group[0].work.epochs[-1]) if models else ""]
+    devices = len(lab.devices) if first.wide else 1
+    cells += [f"{len(group):,}", f"{models:,}", f"{len(chunks):,}", str(devices)]
+    memory = first.nbytes + devices * group[0].fixed_nbytes
+    return [*cells, f"{memory / 2**20:,.0f}", f"{sum(unit.steps for unit in group):,.0f}" if models else ""]
 
 
-def train_centralised(context: workload.Context) -> types.Params:
-    """The baseline: one model a run on the union of the shards, for the epochs of a local visit; leaves [R, ...]."""
-    unions = np.stack([run.shards.indices[run.shards.mask] for run in context.runs])
-    shards = types.Shard(unions, np.ones(unions.shape, bool))
-    epochs = context.settings.federation.local_epochs
-    keys = context.keys(pools.Purpose.CENTRALISED)
-    return _train(context, "centralised target", shards, context.hyper(), keys, epochs=epochs)
+def _run_stage(lab: workload.Lab, planned: stages.Plan, stage: str, units: Sequence[plan.Unit]) -> None:
+    """Computes what a stage has not kept yet."""
+    todo = []
+    for chunk in chunks_of(lab, units):
+        missing = tuple(unit for unit in chunk.units if not lab.workdir.parts.finished(unit.key))
+        if len(missing) == len(chunk.units):
+            todo.append(chunk)
+        elif missing:  # the others were done under another plan
+            todo.append(dataclasses.replace(chunk, units=missing, size=len(missing)))
+    if not todo:
+        return
+    models = sum(unit.num_models for chunk in todo for unit in chunk.units)
+    title = f"{stage}: {models:,} models" if models else f"{stage}: {sum(len(chunk.units) for chunk in todo):,}"
+    with lab.stage(title, total=sum(chunk.steps for chunk in todo)) as advance:
 
+        def one(chunk: plan.Chunk, devices: tuple[jax.Device, ...]) -> None:
+            start = time.perf_counter()
+            part = lab.workdir.parts.part([unit.key for unit in chunk.units])
+            compute.COMPUTE[stage](lab, planned, chunk, part, devices[: chunk.size], advance)
+            lab.workdir.parts.finish(part)
+            seconds = round(time.perf_counter() - start, 3)
+            lab.workdir.log(part=part.path.name, stage=stage, units=len(chunk.units), seconds=seconds)
 
-def train_shadows(context: workload.Context) -> types.Params:
-    """Centrally trained shadows, leaves [R * J, ...]."""
-    members = np.concatenate([run.split.members for run in context.runs])
-    shards = types.Shard(members, np.ones(members.shape, bool))
-    count = context.settings.shadow.count
-    epochs = context.settings.shadow.epochs or context.settings.federation.local_epochs
-    title = f"{len(context.runs) * count} shadow models"
-    return _train(context, title, shards, context.hyper(repeats=count), context.shadow_keys(), epochs=epochs)
-
-
-def _train(
-    context: workload.Context, title: str, shards: types.Shard, hyper: types.Hyper, keys: jax.Array, *, epochs: int
-):
-    """Trains models on a shard each, with a bar."""
-    train = shadow.make_train_many(
-        context.module, context.settings.training, num_features=context.dataset.features.shape[1]
-    )
-    largest = context.largest()
-    per_run = len(keys) // len(context.runs)
-    with context.stage(f"training {title}", total=epochs * len(keys)) as advance:
-
-        def on_segment(segment, rows, finite):
-            where = f"by epoch {segment[1]}"
-            _check_finite(context, title, [(rows[i] // per_run, where) for i in np.flatnonzero(~finite)])
-            advance((segment[1] - segment[0]) * len(rows))
-
-        return train(context.records, shards, hyper, keys, epochs=epochs, largest=largest, on_segment=on_segment)
-
-
-def train_federated(context: workload.Context) -> types.Params:
-    """The federations under attack: snapshots of every hand-off, leaves [R, C, N, ...]."""
-    shards = _stack([run.shards for run in context.runs])
-    keys = context.keys(pools.Purpose.FEDERATED)
-    return _federate(context, "federation", shards, context.hyper(), keys)
-
-
-def train_shadow_federations(context: workload.Context) -> types.Params:
-    """Federations on shadow records, dealt as the target's; snapshots with leaves [R * J, C, N, ...]."""
-    dealt = [workload.shadow_shards(run, members) for run in context.runs for members in run.split.members]
-    count = context.settings.shadow.count
-    title = f"{len(dealt)} shadow federations"
-    return _federate(context, title, _stack(dealt), context.hyper(repeats=count), context.shadow_keys())
-
-
-def _stack(shards: Sequence[pools.Shards]) -> types.Shard:
-    """Stacks shards of several models, padded to one shape: leaves [S, N, n]."""
-    longest = max(item.mask.shape[1] for item in shards)
-    padding = [((0, 0), (0, longest - item.mask.shape[1])) for item in shards]
-    indices = np.stack([np.pad(item.indices, pad) for item, pad in zip(shards, padding, strict=True)])
-    return types.Shard(indices, np.stack([np.pad(item.mask, pad) for item, pad in zip(shards, padding, strict=True)]))
-
-
-def _federate(
-    context: workload.Context, title: str, shards: types.Shard, hyper: types.Hyper, keys: jax.Array
-) -> types.Params:
-    """Runs federations, with a bar."""
-    settings = context.settings
-    batches = -(-shards.mask.sum(axis=-1) // settings.training.batch_size)
-    federate = shadow.make_federate_many(
-        context.module,
-        settings.training,
-        num_features=context.dataset.features.shape[1],
-        carry_optimizer_state=settings.federation.carry_optimizer_state,
-        skip_empty=bool(batches.min() < batches.max()),
-    )
-    largest = context.largest()
-    per_run = len(keys) // len(context.runs)
-    with context.stage(f"training {title}", total=settings.federation.cycles * len(keys)) as advance:
-
-        def on_segment(cycle, rows, finite):
-            bad = [(rows[i] // per_run, f"at snapshot C{cycle + 1}N{node + 1}") for i, node in np.argwhere(~finite)]
-            _check_finite(context, title, bad)
-            advance(len(rows))
-
-        return federate(
-            context.records, shards, hyper, keys,
-            local_epochs=settings.federation.local_epochs, cycles=settings.federation.cycles,
-            largest=largest, on_segment=on_segment,
-        )  # fmt: skip
-
-
-def _check_finite(context: workload.Context, title: str, bad: Sequence[tuple[int, str]]) -> None:
-    """Raises for the first run whose parameters are no longer finite."""
-    for index, where in bad:
-        run = context.runs[index]
-        raise errors.InputError(
-            f"training.learning_rate={run.settings.training.learning_rate:g}: {title} went non-finite in replicate "
-            f"{run.replicate} {where}; lower it"
-        )
+        plan.run_chunks(todo, one, lab.devices, on_failure=lab.stop.set)

@@ -3,9 +3,14 @@
 A new model is a flax module with a `num_classes` and a `hidden` field whose call takes
 `(features f32[B, D], *, dropout_rate f32[], train bool)` and returns logits f32[B, K]; name it in `MODELS`, or give
 `model.name` as `package.module:Class` and leave this file alone.
+
+A module may also have a method `split() -> Split`, its network cut behind a dense first layer; then plain descent on
+single records takes about a tenth of the time.
 """
 
+import dataclasses
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -32,6 +37,20 @@ def dropout(key: jax.Array, units: jax.Array, *, rate: jax.Array) -> jax.Array:
     return jnp.where(keep, units / (1.0 - rate), 0.0)
 
 
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One network in training as a dense first layer and the rest, for one record; see `make_split`.
+
+    `rest(others, features @ kernel + bias, draw(key, dropout_rate))` is what the module answers in training, with
+    `kernel` and `bias` the parameters named `first` and `others` all other ones. The module's own draws of the same
+    key may differ from these.
+    """
+
+    first: str  # name in params of the first layer: {"kernel": f32[D, H], "bias": f32[H]}
+    draw: Callable[[jax.Array, jax.Array], Any]  # (key, dropout_rate f32[]) -> all that a step draws, any pytree
+    rest: Callable[[types.Params, jax.Array, Any], jax.Array]  # (others, f32[H], what was drawn) -> logits f32[K]
+
+
 class Mlp(nn.Module):
     """The paper's network: one hidden tanh layer, dropout, softmax (applied by the loss).
 
@@ -49,6 +68,19 @@ class Mlp(nn.Module):
         if train:
             units = dropout(self.make_rng("dropout"), units, rate=dropout_rate)
         return nn.Dense(self.num_classes, kernel_init=nn.initializers.glorot_uniform())(units)
+
+    @nn.nowrap
+    def split(self) -> Split:
+        """The same network behind its first layer; what is drawn is the factor of each hidden unit."""
+
+        def draw(key, rate):
+            return dropout(key, jnp.ones(self.hidden), rate=rate)
+
+        def rest(others, units, factors):
+            last = others["Dense_1"]
+            return (jnp.tanh(units) * factors) @ last["kernel"] + last["bias"]
+
+        return Split("Dense_0", draw, rest)
 
 
 MODELS = {"mlp": Mlp}
@@ -91,6 +123,15 @@ def make_apply(module: nn.Module) -> types.ApplyFn:
         return module.apply({"params": params}, features, dropout_rate=dropout_rate, train=True, rngs={"dropout": key})
 
     return apply
+
+
+def make_split(module: nn.Module) -> Split | None:
+    """Returns the network behind its first layer, or None where the module does not say.
+
+    A class that overrides `__call__` must say so itself: the split that it inherits belongs to another network.
+    """
+    owner = next(kind for kind in type(module).__mro__ if "__call__" in vars(kind))
+    return module.split() if "split" in vars(owner) else None
 
 
 def make_init(module: nn.Module, *, num_features: int):

@@ -20,7 +20,7 @@ class Progress:
         self.console.print(f"warning: {text}", style="bold yellow", highlight=False, soft_wrap=True)
 
     @contextlib.contextmanager
-    def stage(self, title: str, *, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    def stage(self, title: str, *, total: float | None = None) -> Iterator[Callable[[float], None]]:
         """Shows one stage while the block runs.
 
         Args:

@@ -1,20 +1,19 @@
 """Scores -> the tidy table: one row per (run, replicate, snapshot, attacked, attack, view)."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
-from fedmia_jax import config, metrics, store, workload
+from fedmia_jax import attacking, config, metrics, parts, stages, workload
 
 RATES = (0.01, 0.001)
 METRICS = ("accuracy", "precision", "recall", "f1", "auc")
 ALWAYS = ("data.name", "data.num_classes", "federation.nodes", "federation.local_epochs")
-
-
+COLUMN_TYPES = {int: pl.Int64, float: pl.Float64, bool: pl.Boolean, str: pl.String}
 SCHEMA = {
     "run_id": pl.String,
     "replicate": pl.Int64,
@@ -40,20 +39,46 @@ SCHEMA = {
 }
 
 
-def tabulate(context: workload.Context, fitted: dict[str, Any], scored: dict[str, Any]) -> pl.DataFrame:
-    """Takes the metrics of every attacked party from the score arrays.
+def tabulate(planned: stages.Plan, kept: parts.Parts, advance: Callable[[float], None]) -> pl.DataFrame:
+    """Takes the metrics of every attacked party from the kept scores.
 
     Args:
-      context: runs and settings.
-      fitted: fitted attacks by name, leaves [R, 1 + T, ...].
-      scored: what `attacking.score` returns; the centralised target first, then the snapshots.
+      planned: the runs, and where their scores are.
+      kept: what the stages have left.
+      advance: called with 1 after each run.
 
     Returns:
-      The results; columns as the design's contract, `tpr_at_fpr_*` null where the sample cannot resolve them.
+      The results; columns as the design's contract, those that a sweep varies among them, null where the sample
+      cannot resolve a number or training went non-finite.
     """
-    rows = [row for index in range(len(context.runs)) for row in _rows(context, fitted, scored, index)]
+    swept = {name: COLUMN_TYPES.get(config.kind(name), pl.String) for name in planned.runs[0].values}
+    swept = {name: kind for name, kind in swept.items() if name not in SCHEMA}
+    names = list(SCHEMA)
+    first = names.index(ALWAYS[0])
+    schema = {name: SCHEMA[name] for name in names[:first]} | swept | {name: SCHEMA[name] for name in names[first:]}
+    rows = []
+    for run, recipe in zip(planned.runs, planned.recipes, strict=True):
+        rows += _rows(run, _collect(planned, kept, run, recipe))
+        advance(1)
     # One file order for readers: the baseline of all runs, then the federations.
-    return pl.DataFrame(rows, schema=SCHEMA).sort("phase", maintain_order=True)
+    return pl.DataFrame(rows, schema=schema).sort("phase", maintain_order=True)
+
+
+def _collect(planned: stages.Plan, kept: parts.Parts, run: workload.Run, recipe: stages.Recipe) -> dict[str, Any]:
+    """Scores of one run, the centralised target first: `correct` [1 + T, M]; by attack scores, threshold, held_out."""
+    sources = [(recipe.baseline, recipe.baseline_reader, "scores", 0)]
+    if recipe.federation and recipe.federation_reader:
+        cycles = range(run.settings.federation.cycles)
+        sources += [(recipe.federation, recipe.federation_reader, f"c{cycle + 1}", cycle) for cycle in cycles]
+    found = []
+    for key, reader, piece, cycle in sources:
+        scored = kept.read(planned.address[key], piece)
+        mine = scored[str(planned.work[key].readers.index(reader))]
+        fitted, length = planned.fitted(kept, reader, cycle), len(scored["correct"])
+        curves = attacking.curves(reader.attack, fitted, num_classes=run.dataset.num_classes)
+        held_out = {name: np.broadcast_to(curve[:, -1], length) for name, curve in curves.items()}
+        found.append({"correct": scored["correct"], **mine, "held_out": held_out})
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
 
 
 def attacked_names(num_nodes: int) -> list[str]:
@@ -74,50 +99,56 @@ def _measure(scores, members, non_members, thresholds) -> metrics.Metrics:
     return jax.lax.map(lambda pair: measure(pair[0], members, non_members, pair[1]), (scores, thresholds))
 
 
-def _rows(
-    context: workload.Context, fitted: dict[str, Any], scored: dict[str, Any], index: int
-) -> list[dict[str, Any]]:
+def _rows(run: workload.Run, scored: dict[str, Any]) -> list[dict[str, Any]]:
     """All rows of one run."""
-    run, nodes = context.runs[index], context.settings.federation.nodes
+    nodes = run.settings.federation.nodes
     members, non_members = membership(run.owners, nodes)
-    correct = scored["correct"][index]  # bool[T, M]
+    correct = scored["correct"]  # bool[1 + T, M]
     train_accuracy = np.stack([correct[:, owned].mean(axis=1) for owned in members], axis=1)
     test_accuracy = correct[:, non_members].mean(axis=1)
     rows = []
     for attack, scores in scored["scores"].items():
-        thresholds = scored["threshold"][attack][index]
-        measured = jax.device_get(_measure(scores[index], members, jnp.asarray(non_members), thresholds))
-        held_out = fitted[attack]["curve"][index][:, -1]
+        thresholds, held_out = scored["threshold"][attack], scored["held_out"][attack]
+        measured = jax.device_get(_measure(scores, members, non_members, thresholds))
+        broken = np.isnan(measured.accuracy).all(axis=1)  # a target or an attack that is not finite
         for t, a in np.ndindex(train_accuracy.shape):
             rows.append(
                 {
-                    **_head(context, run, t),
+                    **_head(run, t),
                     "attacked": attacked_names(nodes)[a],
                     "attack": attack,
                     "view": "snapshot",
-                    "threshold": float(thresholds[t]),
-                    **{name: float(getattr(measured, name)[t, a]) for name in METRICS},
+                    "threshold": _number(thresholds[t]),
+                    **{name: _number(getattr(measured, name)[t, a]) for name in METRICS},
                     **{f"tpr_at_fpr_{rate}": _number(measured.tpr_at_fpr[t, a, i]) for i, rate in enumerate(RATES)},
                     "num_members": int(members[a].sum()),
                     "num_non_members": int(non_members.sum()),
-                    "target_train_accuracy": float(train_accuracy[t, a]),
-                    "target_test_accuracy": float(test_accuracy[t]),
-                    "attack_held_out_accuracy": float(held_out[t]),
+                    "target_train_accuracy": None if broken[t] else float(train_accuracy[t, a]),
+                    "target_test_accuracy": None if broken[t] else float(test_accuracy[t]),
+                    "attack_held_out_accuracy": _number(held_out[t]),
                 }
             )
     return rows
 
 
-def _head(context: workload.Context, run: workload.Run, t: int) -> dict[str, Any]:
+def run_id(run: workload.Run) -> str:
+    """Fingerprint of a point: its settings without replicates, and the content of its records."""
+    plain = dataclasses.asdict(dataclasses.replace(run.settings, replicates=1))
+    del plain["data"]["path"]
+    return config.fingerprint(plain, run.dataset.fingerprint)
+
+
+def _head(run: workload.Run, t: int) -> dict[str, Any]:
     """Which run and target; snapshots count from 1 and are null for the centralised target, which is target 0."""
-    run_id = store.fingerprint(dataclasses.replace(run.settings, replicates=1), context.dataset)
     always = {name: config.get(run.settings, name) for name in ALWAYS}
-    always["data.num_classes"] = context.dataset.num_classes
+    always["data.num_classes"] = run.dataset.num_classes
+    swept = {name: value if config.kind(name) in COLUMN_TYPES else str(value) for name, value in run.values.items()}
     cycle, node = (t - 1) // run.settings.federation.nodes + 1, (t - 1) % run.settings.federation.nodes + 1
     return {
-        "run_id": run_id,
+        "run_id": run_id(run),
         "replicate": run.replicate,
         "phase": "federated" if t else "centralised",
+        **swept,
         **always,
         "cycle": cycle if t else None,
         "node": node if t else None,

@@ -1,15 +1,15 @@
 """Many models at once: the only place where the model axis S is added.
 
 A function of one model becomes a program over S of them: the S axis split over all devices (on a CPU one XLA host
-device per core), vmapped on each (on a CPU over as many as fit a core's cache), in chunks that fit a memory budget.
+device per core), vmapped on each (on a CPU over as many as fit a core's cache).
 Results do not depend on S, on the number of devices or on the chunk size, because every model draws its randomness
-from its own key.
+from its own key. Chunks that fit the memory are made in `plan.py`.
 """
 
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -82,23 +82,8 @@ def models_in_cache(batched: Any) -> int:
     return min(num_models, max(1, CORE_CACHE * num_models // sum(leaf.nbytes for leaf in leaves)))
 
 
-def chunk_rows(num_models: int, *, largest: int) -> list[np.ndarray]:
-    """Splits models into equal chunks, so that one compiled program serves all of them.
-
-    Args:
-      num_models: S.
-      largest: models that fit the memory budget at once, at least 1.
-
-    Returns:
-      i64[chunk] rows for each chunk, all of one length; the last chunk repeats the last model to fill up.
-    """
-    num_chunks = -(-num_models // largest)
-    size = -(-num_models // num_chunks)
-    return [np.minimum(np.arange(first, first + size), num_models - 1) for first in range(0, num_models, size)]
-
-
-def models_in_budget(module: nn.Module, *, num_features: int, settings: config.Training, budget: int) -> int:
-    """Returns how many models in training fit a memory budget, at least one.
+def training_nbytes(module: nn.Module, *, num_features: int, batch_size: int) -> int:
+    """Returns the memory of one model in training, in bytes.
 
     Counts parameters, gradients, two optimizer moments and the copies that a step makes of them, and the activations
     of a minibatch.
@@ -106,55 +91,35 @@ def models_in_budget(module: nn.Module, *, num_features: int, settings: config.T
     Args:
       module: the network.
       num_features: D.
-      settings: batch size.
-      budget: bytes.
+      batch_size: records per update.
     """
+    shapes = param_shapes(module, num_features=num_features)
+    widths = num_features + 3 * sum(shape[-1] for shape in shapes)
+    return 8 * params_nbytes(module, num_features=num_features) + 4 * batch_size * widths
+
+
+def params_nbytes(module: nn.Module, *, num_features: int) -> int:
+    """Returns the memory of one model's parameters, in bytes."""
+    return 4 * sum(int(np.prod(shape)) for shape in param_shapes(module, num_features=num_features))
+
+
+@functools.cache
+def param_shapes(module: nn.Module, *, num_features: int) -> list[tuple[int, ...]]:
+    """Returns the shapes of a model's parameters."""
     shapes = jax.eval_shape(model.make_init(module, num_features=num_features), jax.random.key(0))
-    leaves = [int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes)]
-    widths = num_features + 3 * sum(shape.shape[-1] for shape in jax.tree.leaves(shapes))
-    return max(1, budget // (4 * (8 * sum(leaves) + settings.batch_size * widths)))
+    return [leaf.shape for leaf in jax.tree.leaves(shapes)]
 
 
-def run_segments(
-    start: Callable[[Any], Any],
-    advance: Callable[[Any, Any, Any], tuple[Any, Any]],
-    batched: Any,
-    *,
-    segments: Sequence[Any],
-    largest: int,
-    on_segment: Callable[[int, np.ndarray, Any], None],
-) -> list[Any]:
-    """Trains S models in chunks, each chunk in compiled segments, so that the host can look on in between.
+def cut(epochs: Sequence[int], *, pieces: int = 10) -> list[tuple[int, int]]:
+    """Cuts training into about ten runs of epochs, (first, end) each, for one look at every tenth.
 
     Args:
-      start: `(part) -> state` of a chunk, leading axis of its length.
-      advance: `(state, part, segment) -> (state, output)`.
-      batched: pytree with the leading axis S.
-      segments: what `advance` gets, in order.
-      largest: most models in memory at once.
-      on_segment: called with (segment, rows of the chunk, output) after each.
-
-    Returns:
-      The output of every segment as host arrays, chunks joined along S.
+      epochs: after which a model is wanted; the last is where training ends, and every one ends a run.
+      pieces: runs, if it were for the last alone.
     """
-    num_models = jax.tree.leaves(batched)[0].shape[0]
-    joined: list[list[Any]] = [[] for _ in segments]
-    for rows in chunk_rows(num_models, largest=largest):
-        part = jax.tree.map(lambda leaf, rows=rows: leaf[rows], batched)
-        state = start(part)
-        for segment, outputs in zip(segments, joined, strict=True):
-            state, output = advance(state, part, segment)
-            real = np.unique(rows)  # the last chunk is filled up with its last model, which counts once
-            output = jax.tree.map(lambda leaf, real=real: leaf[: len(real)], jax.device_get(output))
-            on_segment(segment, real, output)
-            outputs.append(output)
-    return [jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts) for parts in joined]
-
-
-def cut(epochs: int, *, pieces: int = 10) -> list[tuple[int, int]]:
-    """Cuts training into about ten runs of epochs, (first, end) each, for one look at every tenth."""
-    bounds = [round(piece * epochs / pieces) for piece in range(pieces + 1)]
-    return [(first, end) for first, end in itertools.pairwise(bounds) if end > first]
+    last = max(epochs)
+    bounds = sorted({*epochs, *(round(piece * last / pieces) for piece in range(pieces + 1))})
+    return list(itertools.pairwise(bounds))
 
 
 def all_finite(params: types.Params) -> jax.Array:
@@ -170,29 +135,39 @@ def _make_training(module: nn.Module, settings: config.Training, *, num_features
         optimizer=settings.optimizer,
         batch_size=settings.batch_size,
         skip_empty=skip_empty,
+        split=model.make_split(module),
     )
     return start_fn, fit_fn
 
 
-def _start_one(start_fn: Callable[[jax.Array], types.TrainState]) -> Callable[..., types.TrainState]:
-    """The start in the form that `make_parallel` takes."""
-    return lambda shared, key: start_fn(jax.random.fold_in(key, 0))
+class Programs(NamedTuple):
+    """The compiled programs of one group: they take S models, and are compiled once for each S and shape."""
+
+    start: Callable[..., Any]
+    advance: Callable[..., Any]
 
 
-def make_train_many(
-    module: nn.Module, settings: config.Training, *, num_features: int, skip_empty: bool = False
-) -> Callable[..., types.Params]:
+@functools.cache
+def make_train(
+    module: nn.Module,
+    settings: config.Training,
+    *,
+    num_features: int,
+    devices: tuple[jax.Device, ...],
+    skip_empty: bool = False,
+) -> Programs:
     """Builds the training of S models, each on one shard of its own.
 
     Args:
       module: the network.
       settings: optimizer and batch size; the traced numbers come with the call.
       num_features: D.
+      devices: where S is split over.
       skip_empty: see `training.make_fit`.
 
     Returns:
-      `train(records, shards, hyper, keys, *, epochs, largest, on_segment) -> params` with leading axis S, as host
-      arrays. `on_segment` gets ((first, end) epochs, rows, finite bool[S]).
+      `start(keys) -> state` and `advance(records, state, part, epochs) -> (state, finite bool[S])` where `part` has
+      the leading axis S (`shard`, `hyper`, `key`) and `epochs` is (first, end).
     """
     start_fn, fit_fn = _make_training(module, settings, num_features=num_features, skip_empty=skip_empty)
 
@@ -202,78 +177,64 @@ def make_train_many(
         state = fit_fn(one["state"], shared["records"], part["shard"], part["hyper"], key, shared["epochs"])
         return state, all_finite(state.params)
 
-    start_many, advance_many = make_parallel(_start_one(start_fn)), make_parallel(advance_one)
+    start_many = make_parallel(lambda shared, key: start_fn(jax.random.fold_in(key, 0)), devices=devices)
+    advance_many = make_parallel(advance_one, devices=devices)
 
-    def train(records, shards, hyper, keys, *, epochs, largest, on_segment):
-        def advance(state, part, segment):
-            shared = {"records": records, "epochs": segment}
-            state, finite = advance_many(shared, {"state": state, "part": part})
-            return state, (state.params if segment[1] == epochs else None, finite)
+    def advance(records, state, part, epochs):
+        return advance_many({"records": records, "epochs": epochs}, {"state": state, "part": part})
 
-        outputs = run_segments(
-            lambda part: start_many((), part["key"]),
-            advance,
-            {"shard": shards, "hyper": hyper, "key": keys},
-            segments=cut(epochs),
-            largest=largest,
-            on_segment=lambda segment, rows, output: on_segment(segment, rows, output[1]),
-        )
-        return outputs[-1][0]
-
-    return train
+    return Programs(lambda keys: start_many((), keys), advance)
 
 
-def make_federate_many(
+@functools.cache
+def make_federate(
     module: nn.Module,
     settings: config.Training,
     *,
     num_features: int,
+    devices: tuple[jax.Device, ...],
     carry_optimizer_state: bool = False,
     skip_empty: bool = False,
-) -> Callable[..., types.Params]:
+) -> Programs:
     """Builds S sequential federations, each over shards of its own.
 
     Args:
       module: the network.
       settings: optimizer and batch size.
       num_features: D.
+      devices: where S is split over.
       carry_optimizer_state: see `federation.make_cycles`.
       skip_empty: see `training.make_fit`.
 
     Returns:
-      `federate(records, shards, hyper, keys, *, local_epochs, cycles, largest, on_segment) -> snapshots` where shards
-      lead with [S, N] and snapshots, host arrays, with [S, C, N]. `on_segment` gets (cycle, rows, finite bool[S, N]).
+      `start(keys) -> state` and `advance(records, state, part, local_epochs, cycle) -> (state, snapshots, finite)`
+      for one cycle, where the shards of `part` lead with [S, N], and so do snapshots and `finite` bool[S, N].
     """
     start_fn, fit_fn = _make_training(module, settings, num_features=num_features, skip_empty=skip_empty)
     cycles_fn = federation.make_cycles(
         fit_fn, optimizer=settings.optimizer, carry_optimizer_state=carry_optimizer_state
     )
 
+    def travels(state):  # what goes from one cycle to the next
+        return state if carry_optimizer_state else state.params
+
     def advance_one(shared, one):
-        part = one["part"]
+        part, state = one["part"], one["state"]
         key = jax.random.fold_in(part["key"], 1)
+        if not carry_optimizer_state:
+            state = types.TrainState(state, training.fresh_opt_state(state, optimizer=settings.optimizer))
         state, snapshots = cycles_fn(
-            one["state"], shared["records"], part["shard"], part["hyper"], key,
+            state, shared["records"], part["shard"], part["hyper"], key,
             shared["local_epochs"], shared["cycle"], num_cycles=1,
         )  # fmt: skip
         snapshots = jax.tree.map(lambda leaf: leaf[0], snapshots)
-        return state, (snapshots, jax.vmap(all_finite)(snapshots))
+        return travels(state), snapshots, jax.vmap(all_finite)(snapshots)
 
-    start_many, advance_many = make_parallel(_start_one(start_fn)), make_parallel(advance_one)
+    start_many = make_parallel(lambda shared, key: travels(start_fn(jax.random.fold_in(key, 0))), devices=devices)
+    advance_many = make_parallel(advance_one, devices=devices)
 
-    def federate(records, shards, hyper, keys, *, local_epochs, cycles, largest, on_segment):
-        def advance(state, part, cycle):
-            shared = {"records": records, "local_epochs": local_epochs, "cycle": cycle}
-            return advance_many(shared, {"state": state, "part": part})
+    def advance(records, state, part, local_epochs, cycle):
+        shared = {"records": records, "local_epochs": local_epochs, "cycle": cycle}
+        return advance_many(shared, {"state": state, "part": part})
 
-        outputs = run_segments(
-            lambda part: start_many((), part["key"]),
-            advance,
-            {"shard": shards, "hyper": hyper, "key": keys},
-            segments=range(cycles),
-            largest=largest,
-            on_segment=lambda cycle, rows, output: on_segment(cycle, rows, output[1]),
-        )
-        return jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *(snapshots for snapshots, _ in outputs))
-
-    return federate
+    return Programs(lambda keys: start_many((), keys), advance)

@@ -1,12 +1,14 @@
-"""Everything that touches the workdir: who owns it, finished stages, results. The impure shell.
+"""Everything that touches the workdir: who owns it, results, text. The impure shell.
 
 A workdir belongs to one fingerprint (settings and records). Files appear whole or not at all: they are written under
-a temporary name and renamed. A finished stage is one `.npz`, so the same command goes on where an earlier one stopped.
+a temporary name and renamed. `parts.py` keeps what work has left, so that the same command goes on where an earlier
+one stopped.
 """
 
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import importlib.metadata
 import json
 import os
@@ -14,15 +16,13 @@ import pathlib
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import jax
-import numpy as np
 import polars as pl
 
-from fedmia_jax import config, errors
-from fedmia_jax.data import dataset as datasets
+from fedmia_jax import config, errors, parts
 
 CSV_ROWS = 100_000  # results.csv is written below this
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "polars", "ml-collections")
@@ -52,28 +52,10 @@ class Workdir:
 
     path: pathlib.Path
 
-    def stage(self, name: str, compute: Callable[[], Any]) -> Any:
-        """Returns the arrays of a finished stage, or computes and keeps them.
-
-        Args:
-          name: the stage's name.
-          compute: returns a mapping of names to arrays, nested mappings allowed.
-
-        Returns:
-          The mapping, as NumPy arrays.
-        """
-        file_path = self.path / "stages" / f"{name}.npz"
-        if self.finished(name):
-            with np.load(file_path, allow_pickle=False) as stored:
-                return _nest({key: stored[key] for key in stored.files})
-        flat = {key: np.asarray(value) for key, value in _flatten(compute()).items()}
-        with replacing(file_path) as file:
-            np.savez(file, allow_pickle=False, **flat)
-        return _nest(flat)
-
-    def finished(self, name: str) -> bool:
-        """Whether a stage has been kept."""
-        return (self.path / "stages" / f"{name}.npz").exists()
+    @functools.cached_property
+    def parts(self) -> parts.Parts:
+        """What finished work has left."""
+        return parts.Parts(self.path / "parts")
 
     def write_results(self, table: pl.DataFrame) -> None:
         """Writes `results.parquet`, and `results.csv` where it is small enough to open."""
@@ -117,32 +99,41 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
         raise errors.InputError(f"workdir={path}: no readable config.json there ({error})") from error
 
 
-def fingerprint(settings: config.Settings, records: datasets.Dataset) -> str:
-    """Returns what a workdir belongs to: a hash of the settings and of the content of the records."""
-    plain = dataclasses.asdict(settings)
-    del plain["data"]["path"]  # the content counts, wherever it lies
-    return config.fingerprint(plain, records.fingerprint)
+def describe(settings: config.Settings, points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns what `config.json` says of the settings: those of the first point, and the values of all."""
+    plain = {"settings": dataclasses.asdict(settings), "sweep": [dict(values) for values in points if values]}
+    return json.loads(json.dumps(plain))
+
+
+def fingerprint(described: Mapping[str, Any], records: Sequence[str]) -> str:
+    """Returns what a workdir belongs to: a hash of the settings and of the content of the records.
+
+    Args:
+      described: as `describe` returns it.
+      records: fingerprints of the data sets.
+    """
+    settings = described["settings"]
+    data = {name: value for name, value in settings["data"].items() if name != "path"}  # content counts, not place
+    return config.fingerprint(settings | {"data": data}, described["sweep"], list(records))
 
 
 @contextlib.contextmanager
-def open_workdir(path: os.PathLike | str, settings: config.Settings, records: datasets.Dataset) -> Iterator[Workdir]:
-    """Takes a folder for an experiment and holds it until the block ends.
+def open_workdir(
+    path: os.PathLike | str, described: Mapping[str, Any], *, records: Sequence[str], title: str
+) -> Iterator[Workdir]:
+    """Takes a folder for an experiment or a sweep and holds it until the block ends.
 
     Args:
       path: the folder; made if absent.
-      settings: what runs there.
-      records: what it runs on.
+      described: what runs there, as `describe` returns it.
+      records: fingerprints of the data sets that it runs on.
+      title: what those are, for people.
 
     Raises:
       InputError: the folder holds another experiment, files of somebody else, or another process has it.
     """
     path = pathlib.Path(path)
-    record = {
-        "title": records.title,
-        "fingerprint": fingerprint(settings, records),
-        "records": records.fingerprint,
-        "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
-    }
+    record = {"title": title, "fingerprint": fingerprint(described, records), "records": list(records), **described}
     _check_owner(path, record)
     path.mkdir(parents=True, exist_ok=True)
     with open(path / ".lock", "w") as lock:
@@ -170,8 +161,10 @@ def _check_owner(path: pathlib.Path, record: Mapping[str, Any]) -> None:
     before = read_config(path)
     if before.get("fingerprint") == record["fingerprint"]:
         return
-    old, new = (_flatten(item.get("settings", {}), separator=".") for item in (before, record))
+    old, new = (config.flat(item.get("settings", {})) for item in (before, record))
     changed = [f"{name}={old.get(name)!r} there, {new[name]!r} here" for name in new if old.get(name) != new[name]]
+    if before.get("sweep", []) != record["sweep"]:
+        changed.append("another sweep")
     raise errors.InputError(
         f"workdir={path}: holds another experiment ({'; '.join(changed[:3]) or 'other records'}); "
         "choose another --workdir, or delete it"
@@ -188,26 +181,3 @@ def environment() -> dict[str, Any]:
         "backend": jax.default_backend(),
         "cpu_count": os.cpu_count(),
     }
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "", separator: str = "/") -> dict[str, Any]:
-    """Nested mapping -> one level, names joined."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{name}{separator}", separator)
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
-def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `_flatten` with "/"."""
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        *groups, last = name.split("/")
-        node = tree
-        for group in groups:
-            node = node.setdefault(group, {})
-        node[last] = value
-    return tree

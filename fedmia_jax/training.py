@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedmia_jax import errors, types
+from fedmia_jax import errors, model, single_record, types
 
 StepFn = Callable[..., types.TrainState]
 FitFn = Callable[..., types.TrainState]
@@ -76,7 +76,14 @@ def shuffle(key: jax.Array, mask: jax.Array) -> jax.Array:
     return jax.lax.sort((mask == 0, draws, slots), num_keys=2)[2]
 
 
-def make_fit(apply_fn: types.ApplyFn, *, optimizer: str, batch_size: int, skip_empty: bool = False) -> FitFn:
+def make_fit(
+    apply_fn: types.ApplyFn,
+    *,
+    optimizer: str,
+    batch_size: int,
+    skip_empty: bool = False,
+    split: model.Split | None = None,
+) -> FitFn:
     """Builds training over a range of epochs of one shard.
 
     Args:
@@ -85,12 +92,40 @@ def make_fit(apply_fn: types.ApplyFn, *, optimizer: str, batch_size: int, skip_e
       batch_size: records per update; the last batch of an epoch is padded and masked.
       skip_empty: leave the state alone on a batch without any record. Needed where shards of unequal size share a
         padded shape; where no batch can be empty it only costs time.
+      split: the same model cut behind its first layer, see `model.make_split`. With it, plain descent on single
+        records takes the fast way of `single_record.py`, which never moves on an empty batch.
 
     Returns:
       `fit(state, records, shard, hyper, key, epochs) -> state`, pure, not jitted; `epochs` is a pair of traced
       integers (first, end), so programs of 100 and of 200 epochs are one.
     """
-    step_fn = make_step(apply_fn, optimizer=optimizer)
+    if split is not None and optimizer == "sgd" and batch_size == 1:
+        epoch = single_record.make_epoch(split)
+    else:
+        epoch = make_epoch(make_step(apply_fn, optimizer=optimizer), batch_size=batch_size, skip_empty=skip_empty)
+
+    def fit(state, records, shard, hyper, key, epochs):
+        def body(number, state):
+            epoch_key = jax.random.fold_in(key, number)
+            order = shuffle(jax.random.fold_in(epoch_key, 0), shard.mask)
+            ordered = types.Shard(shard.indices[order], shard.mask[order])
+            return epoch(state, records, ordered, hyper, jax.random.fold_in(epoch_key, 1))
+
+        return jax.lax.fori_loop(epochs[0], epochs[1], body, state)
+
+    return fit
+
+
+def make_epoch(step_fn: StepFn, *, batch_size: int, skip_empty: bool) -> Callable[..., types.TrainState]:
+    """Builds one pass over a shard in minibatches.
+
+    Args:
+      step_fn: one update, see `make_step`.
+      batch_size, skip_empty: see `make_fit`.
+
+    Returns:
+      `epoch(state, records, shard, hyper, key) -> state`; the slots of `shard` in the order of training.
+    """
 
     def batch_step(state, records, rows, mask, hyper, key):
         batch = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), records)
@@ -100,26 +135,18 @@ def make_fit(apply_fn: types.ApplyFn, *, optimizer: str, batch_size: int, skip_e
         return jax.tree.map(lambda after, before: jnp.where(jnp.any(mask != 0), after, before), new, state)
 
     def epoch(state, records, shard, hyper, key):
-        order = shuffle(jax.random.fold_in(key, 0), shard.mask)
-        num_steps = -(-order.shape[0] // batch_size)
-        padding = (0, num_steps * batch_size - order.shape[0])
-        rows = jnp.pad(shard.indices[order], padding).reshape(num_steps, batch_size)
-        mask = jnp.pad(shard.mask[order], padding).reshape(num_steps, batch_size)
-        noise_key = jax.random.fold_in(key, 1)
+        num_steps = -(-shard.mask.shape[0] // batch_size)
+        padding = (0, num_steps * batch_size - shard.mask.shape[0])
+        rows = jnp.pad(shard.indices, padding).reshape(num_steps, batch_size)
+        mask = jnp.pad(shard.mask, padding).reshape(num_steps, batch_size)
 
         def body(state, batch):
             rows, mask, number = batch
-            return batch_step(state, records, rows, mask, hyper, jax.random.fold_in(noise_key, number)), None
+            return batch_step(state, records, rows, mask, hyper, jax.random.fold_in(key, number)), None
 
         return jax.lax.scan(body, state, (rows, mask, jnp.arange(num_steps)))[0]
 
-    def fit(state, records, shard, hyper, key, epochs):
-        def body(number, state):
-            return epoch(state, records, shard, hyper, jax.random.fold_in(key, number))
-
-        return jax.lax.fori_loop(epochs[0], epochs[1], body, state)
-
-    return fit
+    return epoch
 
 
 def make_start(init_fn: Callable[[jax.Array], types.Params], *, optimizer: str):

@@ -1,114 +1,119 @@
-"""What one compiled group works on: independent runs of equal shapes, and what all of them share."""
+"""What there is to run: independent runs, the records that each drew, and what all of them share."""
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import functools
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedmia_jax import attacks, config, errors, model, progress, shadow, store, types
-from fedmia_jax.attacks import contract
+from fedmia_jax import attacks, config, data, errors, model, progress, shadow, store, sweep, types
 from fedmia_jax.data import dataset as datasets
 from fedmia_jax.data import pools
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """One independent repetition: its settings and the records that it drew."""
+    """One independent repetition of one point: its settings and the records that it drew."""
 
     settings: config.Settings
+    values: Mapping[str, Any]  # what sets the point apart, by dotted name
     replicate: int
+    dataset: datasets.Dataset
     dealt: pools.Pools
     shards: pools.Shards  # [N, n]
     split: pools.ShadowSplit
 
     @property
     def scored(self) -> np.ndarray:
-        """Rows of the scored records, i32[M]: the shards in node order, then the test pool."""
-        return np.concatenate([self.shards.indices[self.shards.mask], self.dealt.test])
+        """Rows of the scored records, i32[M]: the federation's pool, then the test pool."""
+        return np.concatenate([self.dealt.federation, self.dealt.test])
 
     @property
     def owners(self) -> np.ndarray:
-        """Owner of every scored record, i32[M]: the node's index, or -1 in the test pool."""
-        owners = np.repeat(np.arange(len(self.shards.sizes)), self.shards.sizes)
-        return np.concatenate([owners, np.full(len(self.dealt.test), -1)]).astype(np.int32)
-
-    def key(self, purpose: pools.Purpose) -> jax.Array:
-        """The key of one purpose; it depends on seed, replicate and purpose only."""
-        key = jax.random.fold_in(jax.random.key(self.settings.seed), self.replicate)
-        return jax.random.fold_in(key, int(purpose))
-
-
-@dataclasses.dataclass(frozen=True)
-class Context:
-    """What every stage of a group of runs of equal shapes needs."""
-
-    runs: Sequence[Run]
-    dataset: datasets.Dataset
-    records: types.Records
-    workdir: store.Workdir
-    show: progress.Progress
-    budget: int  # bytes that the states of models trained at once may take
+        """Owner of every scored record, i32[M]: the node's index, -1 in the test pool, -2 if dealt to no node."""
+        nodes = np.full(len(self.dataset.labels), -2, np.int32)
+        for node, (rows, mask) in enumerate(zip(self.shards.indices, self.shards.mask, strict=True)):
+            nodes[rows[mask]] = node
+        return np.concatenate([nodes[self.dealt.federation], np.full(len(self.dealt.test), -1, np.int32)])
 
     @property
-    def settings(self) -> config.Settings:
-        """Settings of the first run; the static part is everybody's."""
-        return self.runs[0].settings
-
-    @property
-    def module(self) -> Any:
+    def module(self) -> nn.Module:
         """The network that travels."""
         return model.make_model(self.settings.model, num_classes=self.dataset.num_classes)
 
+    def key(self, purpose: pools.Purpose, *numbers: int) -> jax.Array:
+        """The key of one purpose and its index; it depends on seed, replicate, purpose and index only."""
+        key = jax.random.fold_in(jax.random.key(self.settings.seed), self.replicate)
+        for number in (int(purpose), *numbers):
+            key = jax.random.fold_in(key, number)
+        return key
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Lab:
+    """Where work is done: the folder, the devices, their memory, and what a person sees."""
+
+    workdir: store.Workdir
+    show: progress.Progress
+    devices: tuple[jax.Device, ...] = dataclasses.field(default_factory=lambda: tuple(jax.devices()))
+    budget: int = 4 * 2**30  # bytes that models in work may take, on all devices together
+    keep_models: bool = False
+    strict: bool = True  # what goes non-finite ends the run, rather than leaving its numbers empty
+    stop: threading.Event = dataclasses.field(default_factory=threading.Event)
+    placed: dict[Any, jax.Array] = dataclasses.field(default_factory=dict)
+    warned: set[str] = dataclasses.field(default_factory=set)
+
+    def records(self, dataset: datasets.Dataset, devices: tuple[jax.Device, ...]) -> types.Records:
+        """The records of a data set on some devices, copied there once; leaves as `types.Records`."""
+        place: Any = devices[0]
+        if len(devices) > 1:
+            mesh = jax.sharding.Mesh(np.array(devices), (shadow.AXIS,))
+            place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+        def put(name: str, array: np.ndarray) -> jax.Array:
+            if (name, devices) not in self.placed:
+                self.placed[name, devices] = jax.device_put(array, place)
+            return self.placed[name, devices]
+
+        return types.Records(
+            put(dataset.features_fingerprint, dataset.features), put(dataset.fingerprint, dataset.labels)
+        )
+
+    def warn(self, text: str) -> None:
+        """Shows a warning, once."""
+        if text not in self.warned:
+            self.warned.add(text)
+            self.show.warn(text)
+
+    def fail(self, text: str) -> None:
+        """Ends a strict run, or goes on with a warning.
+
+        Raises:
+          InputError: the lab is strict.
+        """
+        if self.strict:
+            raise errors.InputError(text)
+        self.warn(text)
+
     @contextlib.contextmanager
-    def stage(self, title: str, *, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    def stage(self, title: str, *, total: float | None = None) -> Iterator[Callable[[float], None]]:
         """Shows one stage, and logs how long it took."""
         with self.show.stage(title, total=total) as advance:
             yield advance
         self.workdir.log(stage=title, seconds=round(self.show.seconds[title], 3))
 
-    def attacks(self) -> dict[str, contract.Attack]:
-        """The attacks that the settings name."""
-        return attacks.make_attacks(self.settings.attack, num_classes=self.dataset.num_classes)
 
-    def largest(self) -> int:
-        """Models that may be in training at once."""
-        num_features = self.dataset.features.shape[1]
-        training = self.settings.training
-        return shadow.models_in_budget(self.module, num_features=num_features, settings=training, budget=self.budget)
-
-    def hyper(self, *, repeats: int = 1) -> types.Hyper:
-        """Traced numbers of every run, each `repeats` times over: leaves f32[R * repeats]."""
-        rates = [run.settings.training.learning_rate for run in self.runs]
-        dropout = [run.settings.model.dropout_rate for run in self.runs]
-        return types.Hyper(*(jnp.repeat(jnp.array(row, jnp.float32), repeats) for row in (rates, dropout)))
-
-    def keys(self, purpose: pools.Purpose) -> jax.Array:
-        """Keys of every run, [R]."""
-        return jnp.stack([run.key(purpose) for run in self.runs])
-
-    def shadow_keys(self) -> jax.Array:
-        """Keys of every shadow of every run, [R * J]."""
-        numbers = jnp.arange(self.settings.shadow.count)
-        return jax.vmap(lambda key: jax.vmap(lambda j: jax.random.fold_in(key, j))(numbers))(
-            self.keys(pools.Purpose.SHADOW)
-        ).reshape(-1)
-
-
-def make_context(
-    runs: Sequence[Run],
-    dataset: datasets.Dataset,
-    workdir: store.Workdir,
-    show: progress.Progress,
-    *,
-    budget: int = 4 * 2**30,
-) -> Context:
-    """Puts the records on the device beside what the stages need."""
-    records = types.Records(jnp.asarray(dataset.features), jnp.asarray(dataset.labels))
-    return Context(runs, dataset, records, workdir, show, budget)
+def hyper(runs: Sequence[Run]) -> types.Hyper:
+    """Traced numbers of training of every run: leaves f32[len(runs)]."""
+    rates = [run.settings.training.learning_rate for run in runs]
+    dropout = [run.settings.model.dropout_rate for run in runs]
+    return types.Hyper(*(jnp.array(row, jnp.float32) for row in (rates, dropout)))
 
 
 def check(settings: config.Settings) -> None:
@@ -121,23 +126,37 @@ def check(settings: config.Settings) -> None:
     attacks.make_attacks(settings.attack, num_classes=2)
 
 
-def prepare(settings: config.Settings, dataset: datasets.Dataset) -> list[Run]:
-    """Draws the records of every replicate.
+def prepare(points: Sequence[sweep.Point]) -> list[Run]:
+    """Reads the records of every point and draws those of its replicates; what points share is made once.
 
     Raises:
-      InputError: the data set does not suffice for the pools, nodes or shadows.
+      InputError: unusable records, or records that do not suffice for the pools, nodes or shadows.
     """
+    for point in points:
+        check(point.settings)
+    read = functools.cache(data.read)
+    load = functools.cache(functools.partial(datasets.load, read=read))
+    draw = functools.cache(functools.partial(_draw, load))
     runs = []
-    for replicate in range(settings.replicates):
-        draw = {"seed": settings.seed, "replicate": replicate}
-        dealt = pools.make_pools(len(dataset.labels), settings.data, **draw)
-        shards = pools.deal(dealt.federation, dataset.labels, settings.data, nodes=settings.federation.nodes, **draw)
-        split = pools.draw_shadows(dealt.shadow, settings.shadow, target_size=int(shards.sizes.sum()), **draw)
-        datasets.check_classes(dataset, dealt, replicate=replicate)
-        runs.append(Run(settings, replicate, dealt, shards, split))
-        if settings.shadow.kind == "federated":
-            shadow_shards(runs[-1], split.members[0])
+    for point in points:
+        settings = point.settings
+        dataset = load(settings.data)
+        for replicate in range(settings.replicates):
+            drawn = draw(settings.data, settings.shadow, settings.federation.nodes, settings.seed, replicate)
+            runs.append(Run(settings, point.values, replicate, dataset, *drawn))
+            if settings.shadow.kind == "federated":
+                shadow_shards(runs[-1], runs[-1].split.members[0])
     return runs
+
+
+def _draw(load, data_settings: config.Data, shadow: config.Shadow, nodes: int, seed: int, replicate: int):
+    """Pools, shards and shadow records of one replicate."""
+    dataset, draw = load(data_settings), {"seed": seed, "replicate": replicate}
+    dealt = pools.make_pools(len(dataset.labels), data_settings, **draw)
+    shards = pools.deal(dealt.federation, dataset.labels, data_settings, nodes=nodes, **draw)
+    split = pools.draw_shadows(dealt.shadow, shadow, target_size=len(dealt.federation), **draw)
+    datasets.check_classes(dataset, dealt, replicate=replicate)
+    return dealt, shards, split
 
 
 def shadow_shards(run: Run, members: np.ndarray) -> pools.Shards:

@@ -15,8 +15,20 @@ import polars as pl
 import pytest
 import rich.console
 
-from fedmia_jax import config, experiment, model, progress, store, training, types, workload
-from fedmia_jax.data import dataset
+from fedmia_jax import (
+    config,
+    experiment,
+    model,
+    parts,
+    progress,
+    stages,
+    store,
+    sweep,
+    training,
+    types,
+    workload,
+)
+from fedmia_jax.data import pools
 
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     jax.config.update("jax_num_cpu_devices", 2)
@@ -142,13 +154,38 @@ class Lab:
 
     folder: pathlib.Path
     settings: config.Settings
-    context: workload.Context
+    runs: list[workload.Run]
     table: pl.DataFrame
 
-    def stage(self, name: str) -> dict[str, np.ndarray]:
-        """The arrays that a stage has left."""
-        with np.load(self.folder / "run" / "stages" / f"{name}.npz") as arrays:
-            return dict(arrays)
+    @property
+    def planned(self) -> stages.Plan:
+        """What was done."""
+        return stages.make_plan(self.runs)
+
+    @property
+    def kept(self) -> parts.Parts:
+        """What it has left."""
+        return parts.Parts(self.folder / "run" / "parts")
+
+    def models(self, run: int, kind: type, *, number: int | None = None) -> list[dict[str, np.ndarray]]:
+        """Parameters by flat name of one run's work of a kind: every piece, in order; those of one shadow by number."""
+        (key,) = [
+            key
+            for key, work in self.planned.work.items()
+            if isinstance(work, kind)
+            and work.run is self.runs[run]
+            and number in (None, getattr(work, "number", None))
+            and (kind is not stages.Model or work.purpose == pools.Purpose.SHADOW)
+        ]
+        unit = self.planned.address[key]
+        names = sorted(path.name for path in self.kept.index[unit][0].iterdir() if path.is_dir())
+        return [config.flat(self.kept.read(unit, name)["params"]) for name in names]
+
+    def fitted(self, run: int, cycle: int | None) -> dict[str, np.ndarray]:
+        """The attack network's parameters by flat name, leaves [N, ...] of a cycle; the centralised one without."""
+        recipe = self.planned.recipes[run]
+        reader = recipe.baseline_reader if cycle is None else recipe.federation_reader
+        return config.flat(self.planned.fitted(self.kept, reader, cycle or 0)["network"]["params"])
 
 
 def save_bits(path: pathlib.Path, *, num_records: int, num_features: int, num_classes: int, learnable: bool) -> None:
@@ -171,24 +208,25 @@ def quick_compilation() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def run_experiment() -> Callable[..., tuple[workload.Context, pl.DataFrame]]:
-    """`run_experiment(settings, path, *, replicates=None)`: what the command does, for all replicates or some alone."""
+def run_sweep() -> Callable[..., tuple[list[workload.Run], pl.DataFrame]]:
+    """`run_sweep(values, path, *, only=None, **lab)`: what the command does with a config, for all runs or some."""
 
-    def run(settings: config.Settings, path: pathlib.Path, *, replicates: list[int] | None = None):
-        workload.check(settings)
-        records = dataset.load(settings.data)
-        runs = workload.prepare(settings, records)
-        runs = [runs[replicate] for replicate in (range(len(runs)) if replicates is None else replicates)]
-        with store.open_workdir(path, settings, records) as workdir, quick_compilation():
-            shown = progress.Progress(rich.console.Console(file=io.StringIO()))
-            context = workload.make_context(runs, records, workdir, shown)
-            return context, experiment.run(context)
+    def run(values: dict[str, Any], path: pathlib.Path, *, only: list[int] | None = None, **lab: Any):
+        swept = sweep.expand(values)
+        runs = workload.prepare(swept.points)
+        described = store.describe(swept.settings, [point.values for point in swept.points])
+        prints = [one.dataset.fingerprint for one in runs]
+        runs = [runs[index] for index in (range(len(runs)) if only is None else only)]
+        shown = progress.Progress(rich.console.Console(file=io.StringIO()))
+        with store.open_workdir(path, described, records=prints, title="test") as workdir, quick_compilation():
+            strict = lab.pop("strict", len(swept.points) == 1)
+            return runs, experiment.run(workload.Lab(workdir, shown, strict=strict, **lab), runs)
 
     return run
 
 
 @pytest.fixture(scope="session")
-def make_lab(tmp_path_factory, run_experiment) -> Callable[..., Lab]:
+def make_lab(tmp_path_factory, run_sweep) -> Callable[..., Lab]:
     """`make_lab(bits, **groups)`: runs `SMALL` with other values by group, on records of `save_bits(**bits)`."""
 
     def make(bits: dict[str, Any], **groups: Any) -> Lab:
@@ -196,8 +234,7 @@ def make_lab(tmp_path_factory, run_experiment) -> Callable[..., Lab]:
         save_bits(folder / "x.npz", **bits)
         values = {name: group | groups.pop(name, {}) for name, group in SMALL.items()} | groups
         values["data"]["path"] = str(folder / "x.npz")
-        settings = config.from_config(values)
-        return Lab(folder, settings, *run_experiment(settings, folder / "run"))
+        return Lab(folder, config.from_config(values), *run_sweep(values, folder / "run", keep_models=True))
 
     return make
 

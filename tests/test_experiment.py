@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from fedmia_jax import attacking, config, errors, experiment
+from fedmia_jax import compute, errors
 from fedmia_jax.data import pools
 
 
@@ -54,16 +54,15 @@ def test_a_node_that_has_not_trained_yet_is_safe(leaky):
     assert (after["auc"] > before["auc"]).all()
 
 
-def test_a_rerun_finds_everything_done(leaky, run_experiment, monkeypatch):
+def test_a_rerun_finds_everything_done(leaky, run_sweep, monkeypatch):
     """Nothing is trained, fitted or scored again, and the table is equal."""
-    stages = [(experiment, f"train_{name}") for name in ("centralised", "federated", "shadows")]
-    for module, name in [*stages, (attacking, "fit"), (attacking, "score")]:
-        monkeypatch.setattr(module, name, lambda *args, **kwargs: pytest.fail("computed again"))
-    assert run_experiment(leaky.settings, leaky.folder / "run")[1].equals(leaky.table)
+    for stage in compute.COMPUTE:
+        monkeypatch.setitem(compute.COMPUTE, stage, lambda *args: pytest.fail("computed again"))
+    assert run_sweep(dataclasses.asdict(leaky.settings), leaky.folder / "run")[1].equals(leaky.table)
 
 
-def test_a_replicate_alone_equals_itself_among_others(leaky, run_experiment):
-    alone = run_experiment(leaky.settings, leaky.folder / "alone", replicates=[1])[1]
+def test_a_replicate_alone_equals_itself_among_others(leaky, run_sweep):
+    alone = run_sweep(dataclasses.asdict(leaky.settings), leaky.folder / "alone", only=[1])[1]
     among = leaky.table.filter(replicate=1)
     assert alone.schema == among.schema
     numbers = [name for name, kind in alone.schema.items() if kind == pl.Float64]
@@ -73,12 +72,12 @@ def test_a_replicate_alone_equals_itself_among_others(leaky, run_experiment):
 
 def test_shadow_federations_of_unequal_nodes(matched):
     """Each snapshot has an attack of its own; classes are dealt unevenly."""
-    sizes = matched.context.runs[0].shards.sizes
+    sizes = matched.runs[0].shards.sizes
     assert sizes[0] != sizes[1]
     assert matched.table.filter(snapshot="C1N1")["num_members"].to_list() == [*sizes, 200]
-    kernel = matched.stage("attacks_federated")["network/params/Dense_0/kernel"]
-    assert kernel.shape == (1, 4, 6, 16)
-    assert len({leaf.tobytes() for leaf in kernel[0]}) == 4
+    kernel = np.concatenate([matched.fitted(0, cycle)["Dense_0.kernel"] for cycle in (0, 1)])
+    assert kernel.shape == (4, 6, 16)
+    assert len({leaf.tobytes() for leaf in kernel}) == 4
     assert matched.table["auc"].is_not_nan().all()
     assert matched.table["tpr_at_fpr_0.01"].null_count() == 0
     assert matched.table["tpr_at_fpr_0.001"].null_count() == matched.table.height, "300 cannot tell one in a thousand"
@@ -92,47 +91,40 @@ def test_training_that_explodes_is_one_line(make_lab):
             training={"optimizer": "sgd", "learning_rate": 1e38},
             federation={"local_epochs": 5},
         )
-    assert str(caught.value).startswith(
-        "training.learning_rate=1e+38: centralised target went non-finite in replicate 0"
-    )
+    assert str(caught.value).startswith("training.learning_rate=1e+38: central models went non-finite in replicate 0")
 
 
-def test_scored_records_are_the_shards_then_the_test_pool(leaky):
-    drawn = leaky.context.runs[0]
+def test_scored_records_are_the_federation_then_the_test_pool(leaky):
+    drawn = leaky.runs[0]
     nodes, test = drawn.shards.indices, drawn.dealt.test
     np.testing.assert_array_equal(drawn.scored, np.concatenate([nodes[0], nodes[1], test]))
     np.testing.assert_array_equal(drawn.owners, np.repeat([0, 1, -1], [150, 150, 1000]))
+    fewer = dataclasses.replace(drawn, shards=pools.Shards(nodes[:, 1:], np.ones((2, 149), bool)))
+    np.testing.assert_array_equal(fewer.scored, drawn.scored)
+    np.testing.assert_array_equal(np.unique(fewer.owners, return_counts=True)[1], [2, 1000, 149, 149])
 
 
 def test_every_run_purpose_and_shadow_has_its_own_key(leaky):
     def number(key):
         return tuple(np.asarray(jax.random.key_data(key)).tolist())
 
-    runs = leaky.context.runs
+    runs = leaky.runs
     numbers = {number(drawn.key(purpose)) for drawn in runs for purpose in pools.Purpose}
-    numbers |= {number(key) for key in leaky.context.shadow_keys()}
+    numbers |= {number(drawn.key(pools.Purpose.SHADOW, j)) for drawn in runs for j in range(3)}
     assert len(numbers) == 2 * len(pools.Purpose) + 2 * 3
     reseeded = dataclasses.replace(runs[0], settings=dataclasses.replace(leaky.settings, seed=1))
     assert number(reseeded.key(pools.Purpose.SHADOW)) not in numbers
 
 
-def test_the_attack_on_n1_peaks_right_after_n1_trained(run_experiment, tmp_path):
+def test_the_attack_on_n1_peaks_right_after_n1_trained(run_sweep, tmp_path):
     """The paper's effect, on a small synthetic federation: a peak at CiN1, a decline while N2 and N3 train."""
-    settings = config.from_config(
-        {
-            "data": {
-                "num_records": 4000,
-                "num_features": 100,
-                "num_classes": 20,
-                "num_federation": 900,
-                "num_test": 900,
-            },
-            "training": {"batch_size": 16, "learning_rate": 0.002},
-            "federation": {"nodes": 3, "cycles": 4, "local_epochs": 20},
-            "shadow": {"count": 4},
-        }
-    )
-    _, table = run_experiment(settings, tmp_path)
+    values = {
+        "data": {"num_records": 4000, "num_features": 100, "num_classes": 20, "num_federation": 900, "num_test": 900},
+        "training": {"batch_size": 16, "learning_rate": 0.002},
+        "federation": {"nodes": 3, "cycles": 4, "local_epochs": 20},
+        "shadow": {"count": 4},
+    }
+    _, table = run_sweep(values, tmp_path)
     on_n1 = table.filter(pl.col("attacked") == "N1", pl.col("phase") == "federated")
     accuracy, recall = (dict(on_n1.select("snapshot", name).iter_rows()) for name in ("accuracy", "recall"))
     for cycle in (2, 3, 4):

@@ -6,6 +6,8 @@ import pytest
 import scipy.special
 import sklearn.metrics
 
+from fedmia_jax import stages
+
 COLUMNS = {
     "run_id": pl.String,
     "replicate": pl.Int64,
@@ -67,23 +69,23 @@ def test_there_is_one_row_for_every_replicate_snapshot_and_party(leaky):
 
 def answers(params, features):
     """Logits of the travelling network."""
-    units = np.tanh(features @ params["Dense_0/kernel"] + params["Dense_0/bias"])
-    return units @ params["Dense_1/kernel"] + params["Dense_1/bias"]
+    units = np.tanh(features @ params["Dense_0.kernel"] + params["Dense_0.bias"])
+    return units @ params["Dense_1.kernel"] + params["Dense_1.bias"]
 
 
 def attack_scores(fitted, logits, labels):
     """Logit of being a member, by the attack network."""
-    layer = {name.removeprefix("network/params/"): leaf for name, leaf in fitted.items()}
     inputs = np.concatenate([scipy.special.softmax(logits, axis=1), np.eye(logits.shape[1])[labels]], axis=1)
-    units = scipy.special.expit(inputs @ layer["Dense_0/kernel"] + layer["Dense_0/bias"])
-    return (units @ layer["Dense_1/kernel"] + layer["Dense_1/bias"]) @ [-1, 1]
+    units = scipy.special.expit(inputs @ fitted["Dense_0.kernel"] + fitted["Dense_0.bias"])
+    return (units @ fitted["Dense_1.kernel"] + fitted["Dense_1.bias"]) @ [-1, 1]
 
 
 def test_the_table_is_what_the_snapshots_say(leaky):
     """Replicate 1, snapshot C2N1, computed once more from the kept models: answers, scores and metrics."""
-    target = {name: leaf[1, 1, 0].astype(np.float64) for name, leaf in leaky.stage("federated").items()}
-    fitted = {name: leaf[1, 0].astype(np.float64) for name, leaf in leaky.stage("attacks").items()}
-    drawn, data = leaky.context.runs[1], leaky.context.dataset
+    snapshots = leaky.models(1, stages.Federation)[1]
+    target = {name: leaf[0].astype(np.float64) for name, leaf in snapshots.items()}
+    fitted = {name: leaf[0].astype(np.float64) for name, leaf in leaky.fitted(1, 1).items()}
+    drawn, data = leaky.runs[1], leaky.runs[1].dataset
     nodes = drawn.shards.indices
     for attacked, members in (("N1", nodes[0]), ("N2", nodes[1]), ("union", nodes.reshape(-1))):
         row = leaky.table.filter(replicate=1, snapshot="C2N1", attacked=attacked).row(0, named=True)
@@ -105,18 +107,17 @@ def test_the_table_is_what_the_snapshots_say(leaky):
 
 def test_the_held_out_accuracy_is_that_on_the_last_shadow(matched):
     """Of a snapshot CiNj: the last shadow federation's CiNj, the records of its node j against those it never saw."""
-    drawn, data = matched.context.runs[0], matched.context.dataset
+    drawn, data = matched.runs[0], matched.runs[0].dataset
     dealt = np.split(drawn.split.members[-1], np.cumsum(drawn.shards.sizes)[:-1])
-    single = {name: leaf[-1] for name, leaf in matched.stage("shadows").items()}
-    cases = [("attacks", 0, "centralised", None, single, drawn.split.members[-1])]
+    single = matched.models(0, stages.Model, number=2)[0]
+    cases = [(None, 0, "centralised", None, single, drawn.split.members[-1])]
     for cycle, node in np.ndindex(2, 2):
-        shadow = {name: leaf[-1, cycle, node] for name, leaf in matched.stage("shadow_federations").items()}
-        cases.append(
-            ("attacks_federated", 2 * cycle + node, "federated", f"C{cycle + 1}N{node + 1}", shadow, dealt[node])
-        )
+        snapshots = matched.models(0, stages.ShadowFederations)[cycle]
+        shadow = {name: leaf[node, -1] for name, leaf in snapshots.items()}
+        cases.append((cycle, node, "federated", f"C{cycle + 1}N{node + 1}", shadow, dealt[node]))
     seen = set()
-    for stage, t, phase, snapshot, shadow, members in cases:
-        fitted = {name: leaf[0, t] for name, leaf in matched.stage(stage).items()}
+    for cycle, node, phase, snapshot, shadow, members in cases:
+        fitted = {name: leaf[node] for name, leaf in matched.fitted(0, cycle).items()}
         rows = np.concatenate([members, drawn.split.non_members[-1]])
         truth = np.arange(len(rows)) < len(members)
         scores = attack_scores(fitted, answers(shadow, data.features[rows]), data.labels[rows])

@@ -57,22 +57,23 @@ def whole(parallel, batched):
 
 
 @pytest.fixture(scope="module")
-def train_many(toy):
-    """`train_many(batched, *, epochs, largest)` and the list of what `on_segment` was told."""
-    train = shadow.make_train_many(toy.module, config.Training(batch_size=8), num_features=20)
+def programs(toy):
+    """The compiled programs of central training."""
+    return shadow.make_train(
+        toy.module, config.Training(batch_size=8), num_features=20, devices=tuple(jax.devices()[:2])
+    )
 
-    def call(batched, *, epochs=EPOCHS, largest=NUM_MODELS):
-        told = []
-        params = train(
-            toy.records,
-            batched["shard"],
-            batched["hyper"],
-            batched["key"],
-            epochs=epochs,
-            largest=largest,
-            on_segment=lambda *args: told.append(args),
-        )
-        return params, told
+
+@pytest.fixture(scope="module")
+def train_many(toy, programs):
+    """`train_many(batched, *, epochs)`: parameters, and what was finite after each segment."""
+
+    def call(batched, *, epochs=EPOCHS):
+        state, told = programs.start(batched["key"]), []
+        for segment in shadow.cut([epochs]):
+            state, finite = programs.advance(toy.records, state, batched, segment)
+            told.append(np.asarray(finite))
+        return jax.device_get(state.params), told
 
     return call
 
@@ -124,14 +125,11 @@ def test_models_do_not_touch_each_other(parallel, whole, batched, equal, differ)
     assert differ(take(other, [4]), take(whole, [4]))
 
 
-def test_segments_and_chunks_equal_the_whole(train_many, whole, batched, equal):
-    """Chunks of three: the last one is filled up with the tenth model, and the filling is dropped."""
-    for largest in (NUM_MODELS, 3):
-        params, told = train_many(batched, largest=largest)
-        equal(params, whole, **RTOL)
-        assert {segment for segment, _, _ in told} == {(0, 1), (1, 2), (2, 3)}
-        assert {int(row) for _, rows, _ in told for row in rows} == set(range(NUM_MODELS))
-        assert all(finite.all() and finite.shape == rows.shape for _, rows, finite in told)
+def test_segments_equal_the_whole(train_many, whole, batched, equal):
+    params, told = train_many(batched)
+    equal(params, whole, **RTOL)
+    assert [finite.shape for finite in told] == [(NUM_MODELS,)] * 3
+    assert all(finite.all() for finite in told)
 
 
 def test_the_second_call_compiles_nothing(train_many, batched, compilations):
@@ -155,44 +153,41 @@ def test_training_that_explodes_is_told(train_many, batched):
     rates[2] = np.inf
     hyper = dataclasses.replace(batched["hyper"], learning_rate=rates)
     _, told = train_many({**batched, "hyper": hyper})
-    _, _, finite = told[-1]
-    np.testing.assert_array_equal(np.flatnonzero(~finite), [2])
+    np.testing.assert_array_equal(np.flatnonzero(~told[-1]), [2])
 
 
-def test_federations_in_chunks_equal_each_alone(toy, batched, equal):
-    """Snapshots lead with [S, C, N]; chunks of two."""
-    federate = shadow.make_federate_many(toy.module, config.Training(batch_size=8), num_features=20)
+@pytest.mark.parametrize("carry", [False, True])
+def test_federations_cycle_by_cycle_equal_each_alone(toy, batched, equal, carry):
+    """Snapshots lead with [S, N]; what goes from cycle to cycle is all that the next one needs."""
+    programs = shadow.make_federate(
+        toy.module,
+        config.Training(batch_size=8),
+        num_features=20,
+        devices=tuple(jax.devices()[:1]),
+        carry_optimizer_state=carry,
+    )
     nodes = jax.tree.map(lambda leaf: leaf[:3].reshape(3, 2, SLOTS // 2), batched["shard"])
-    hyper, keys, told = take(batched["hyper"], range(3)), batched["key"][:3], []
-    snapshots = federate(
-        toy.records, nodes, hyper, keys,
-        local_epochs=2, cycles=2, largest=2, on_segment=lambda *args: told.append(args),
-    )  # fmt: skip
-    assert {cycle for cycle, _, _ in told} == {0, 1}
-    assert all(finite.shape == (len(rows), 2) and finite.all() for _, rows, finite in told)
-    one = jax.jit(functools.partial(federation.make_cycles(toy.fit_fn(), optimizer="adam"), num_cycles=2))
+    part = {"shard": nodes, "hyper": take(batched["hyper"], range(3)), "key": batched["key"][:3]}
+    state, cycles = programs.start(part["key"]), []
+    for cycle in range(2):
+        state, snapshots, finite = programs.advance(toy.records, state, part, 2, cycle)
+        assert finite.shape == (3, 2)
+        assert bool(finite.all())
+        cycles.append(jax.device_get(snapshots))
+        state = jax.device_get(state)  # as a checkpoint would bring it back
+    found = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *cycles)
+    make = federation.make_cycles(toy.fit_fn(), optimizer="adam", carry_optimizer_state=carry)
+    one = jax.jit(functools.partial(make, num_cycles=2))
     for j in range(3):
-        start = toy.start(jax.random.fold_in(keys[j], 0))
-        key = jax.random.fold_in(keys[j], 1)
-        expected = one(start, toy.records, take(nodes, j), take(hyper, j), key, 2, 0)[1]
-        equal(take(snapshots, j), jax.device_get(expected), **RTOL)
-
-
-@pytest.mark.parametrize("largest", [1, 2, 3, 4, 7, 10, 99])
-@pytest.mark.parametrize("num_models", [1, 2, 5, 9, 10, 11])
-def test_chunks_are_equal_fit_and_cover(num_models, largest):
-    chunks = shadow.chunk_rows(num_models, largest=largest)
-    rows = np.concatenate(chunks)
-    assert len({len(chunk) for chunk in chunks}) == 1
-    assert len(chunks[0]) <= largest
-    np.testing.assert_array_equal(rows[:num_models], np.arange(num_models))
-    assert (rows[num_models:] == num_models - 1).all()
-    assert len(rows) - num_models < len(chunks[0])  # no chunk of repetitions only
+        start = toy.start(jax.random.fold_in(part["key"][j], 0))
+        key = jax.random.fold_in(part["key"][j], 1)
+        expected = one(start, toy.records, take(nodes, j), take(part["hyper"], j), key, 2, 0)[1]
+        equal(take(found, j), jax.device_get(expected), **RTOL)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 9, 10, 11, 37, 100, 1001])
 def test_cuts_are_gapless_and_about_equal(epochs):
-    segments = shadow.cut(epochs)
+    segments = shadow.cut([epochs])
     assert [end for _, end in segments[:-1]] == [first for first, _ in segments[1:]]
     assert (segments[0][0], segments[-1][1]) == (0, epochs)
     lengths = [end - first for first, end in segments]
@@ -200,19 +195,22 @@ def test_cuts_are_gapless_and_about_equal(epochs):
     assert max(lengths) - min(lengths) <= 1
 
 
-def test_models_in_budget_counts_the_states():
-    """Eight copies of every parameter in four bytes, at least; never less than one model; linear in the budget."""
-    module, settings = model.Mlp(100, 128), config.Training(batch_size=32)
-    states = 4 * 8 * (600 * 128 + 128 + 128 * 100 + 100)
+def test_training_ends_a_run_at_every_wanted_epoch():
+    segments = shadow.cut([100, 37])
+    assert (segments[0][0], segments[-1][1]) == (0, 100)
+    assert 37 in [end for _, end in segments]
+    assert [end for _, end in segments[:-1]] == [first for first, _ in segments[1:]]
 
-    def fit(budget, batch_size=32):
-        batch = dataclasses.replace(settings, batch_size=batch_size)
-        return shadow.models_in_budget(module, num_features=600, settings=batch, budget=budget)
 
-    assert fit(0) == fit(1000) == 1
-    assert 50 <= fit(100 * states) <= 100
-    assert abs(fit(1000 * states) - 10 * fit(100 * states)) <= 10
-    assert fit(100 * states, batch_size=1024) < fit(100 * states)
+def test_memory_in_training_counts_the_states():
+    """Eight copies of every parameter in four bytes, and the minibatch."""
+    params = 4 * (600 * 128 + 128 + 128 * 100 + 100)
+    assert shadow.params_nbytes(model.Mlp(100, 128), num_features=600) == params
+    small, large = (
+        shadow.training_nbytes(model.Mlp(100, 128), num_features=600, batch_size=size) for size in (32, 1024)
+    )
+    assert 8 * params < small < 9 * params
+    assert large - small >= 4 * 600 * (1024 - 32)
 
 
 def test_all_finite_looks_at_every_leaf():

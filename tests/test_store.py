@@ -8,10 +8,19 @@ import polars as pl
 import pytest
 
 from fedmia_jax import config, errors, store
-from fedmia_jax.data import dataset
 
-RECORDS = dataset.Dataset(np.zeros((4, 2), np.uint8), np.zeros(4, np.int32), 2, "four records", "f" * 16)
+RECORDS = "f" * 16
 SETTINGS = config.Settings()
+
+
+def mark(settings=SETTINGS, records=RECORDS, sweep=()):
+    """The fingerprint of a workdir."""
+    return store.fingerprint(store.describe(settings, sweep), [records])
+
+
+def opened(path, settings=SETTINGS, records=RECORDS, sweep=()):
+    """A workdir in use."""
+    return store.open_workdir(path, store.describe(settings, sweep), records=[records], title="four records")
 
 
 def change(settings=SETTINGS, **groups):
@@ -50,43 +59,8 @@ def test_an_exception_leaves_the_old_file_whole(tmp_path, error):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_stage_is_computed_once_and_read_back_equal(tmp_path, equal):
-    workdir, calls = store.Workdir(tmp_path), []
-    tree = {
-        "params": {"Dense_0": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3) / 7, "bias": np.zeros(3)}},
-        "correct": np.array([True, False]),
-        "threshold": {"network": np.array([np.nan, np.inf, -0.0])},
-    }
-
-    def compute():
-        calls.append(1)
-        return tree
-
-    assert not workdir.finished("federated")
-    first = workdir.stage("federated", compute)
-    assert workdir.finished("federated")
-    again = workdir.stage("federated", compute)
-    assert len(calls) == 1
-    for found in (first, again):
-        equal(found, tree)
-    assert again["params"]["Dense_0"]["kernel"].dtype == np.float32
-    assert again["correct"].dtype == bool
-    workdir.stage("other", compute)
-    assert len(calls) == 2
-
-
-def test_a_stage_that_fails_is_not_kept(tmp_path):
-    workdir = store.Workdir(tmp_path)
-    with pytest.raises(ZeroDivisionError):
-        workdir.stage("shadows", lambda: {"value": np.array(1 // 0)})
-    assert not workdir.finished("shadows")
-    np.testing.assert_array_equal(workdir.stage("shadows", lambda: {"value": np.ones(2)})["value"], [1, 1])
-
-
 def test_the_fingerprint_ignores_where_the_file_lies():
-    first = store.fingerprint(SETTINGS, RECORDS)
-    assert store.fingerprint(change(data={"path": "/elsewhere/x.npz"}), RECORDS) == first
-    assert store.fingerprint(SETTINGS, dataclasses.replace(RECORDS, title="renamed")) == first
+    assert mark(change(data={"path": "/elsewhere/x.npz"})) == mark()
 
 
 @pytest.mark.parametrize(
@@ -104,45 +78,47 @@ def test_the_fingerprint_ignores_where_the_file_lies():
     ],
 )
 def test_the_fingerprint_sees_every_other_field(groups):
-    assert store.fingerprint(change(**groups), RECORDS) != store.fingerprint(SETTINGS, RECORDS)
+    assert mark(change(**groups)) != mark()
 
 
-def test_the_fingerprint_sees_the_records():
-    other = dataclasses.replace(RECORDS, fingerprint="e" * 16)
-    assert store.fingerprint(SETTINGS, other) != store.fingerprint(SETTINGS, RECORDS)
+def test_the_fingerprint_sees_the_records_and_the_sweep():
+    marks = {mark(), mark(records="e" * 16), mark(sweep=({"seed": 1},)), mark(sweep=({"seed": 1}, {"seed": 2}))}
+    assert len(marks) == 4
 
 
 def test_a_workdir_says_what_it_is(tmp_path):
     path = tmp_path / "new" / "folder"
-    with store.open_workdir(path, SETTINGS, RECORDS) as workdir:
+    with opened(path) as workdir:
         assert workdir.path == path
     owner = store.read_config(path)
-    assert (owner["title"], owner["records"]) == ("four records", "f" * 16)
+    assert (owner["title"], owner["records"], owner["sweep"]) == ("four records", [RECORDS], [])
     assert config.from_config(owner["settings"]) == SETTINGS
     environment = json.loads((path / "environment.json").read_text())
     assert set(store.PACKAGES) == set(environment["packages"])
     assert environment["devices"]
-    with store.open_workdir(path, SETTINGS, RECORDS):  # its owner comes back
+    with opened(path):  # its owner comes back
         pass
 
 
 @pytest.mark.parametrize(
-    ("settings", "records", "reason"),
+    ("settings", "records", "sweep", "reason"),
     [
-        (change(seed=1), RECORDS, "seed=0 there, 1 here"),
+        (change(seed=1), RECORDS, (), "seed=0 there, 1 here"),
         (
             change(training={"learning_rate": 0.1}, data={"sizes": (1.0, 2.0)}),
             RECORDS,
+            (),
             "data.sizes=[] there, [1.0, 2.0] here; training.learning_rate=0.001 there, 0.1 here",
         ),
-        (SETTINGS, dataclasses.replace(RECORDS, fingerprint="e" * 16), "other records"),
+        (SETTINGS, "e" * 16, (), "other records"),
+        (SETTINGS, RECORDS, ({"seed": 0}, {"seed": 1}), "another sweep"),
     ],
 )
-def test_the_folder_of_another_experiment_is_refused(tmp_path, settings, records, reason):
-    with store.open_workdir(tmp_path, SETTINGS, RECORDS):
+def test_the_folder_of_another_experiment_is_refused(tmp_path, settings, records, sweep, reason):
+    with opened(tmp_path):
         pass
     before = (tmp_path / "config.json").read_text()
-    with pytest.raises(errors.InputError) as caught, store.open_workdir(tmp_path, settings, records):
+    with pytest.raises(errors.InputError) as caught, opened(tmp_path, settings, records, sweep):
         pass
     assert str(caught.value) == (
         f"workdir={tmp_path}: holds another experiment ({reason}); choose another --workdir, or delete it"
@@ -152,14 +128,14 @@ def test_the_folder_of_another_experiment_is_refused(tmp_path, settings, records
 
 def test_a_workdir_in_use_is_refused(tmp_path):
     with (
-        store.open_workdir(tmp_path, SETTINGS, RECORDS),
+        opened(tmp_path),
         pytest.raises(errors.InputError) as caught,
-        store.open_workdir(tmp_path, SETTINGS, RECORDS),
+        opened(tmp_path),
     ):
         pass
     expected = f"workdir={tmp_path}: another process is running there; wait for it or choose another --workdir"
     assert str(caught.value) == expected
-    with store.open_workdir(tmp_path, SETTINGS, RECORDS):  # free again
+    with opened(tmp_path):  # free again
         pass
 
 
@@ -169,7 +145,7 @@ def test_folders_and_files_of_somebody_else_are_refused(tmp_path):
         (tmp_path, "holds files but no config.json; choose an empty --workdir"),
         (tmp_path / "thesis.tex", "is a file; choose another --workdir"),
     ):
-        with pytest.raises(errors.InputError) as caught, store.open_workdir(path, SETTINGS, RECORDS):
+        with pytest.raises(errors.InputError) as caught, opened(path):
             pass
         assert str(caught.value) == f"workdir={path}: {problem}"
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,14 +20,16 @@ class Dataset:
     labels: np.ndarray  # i32[M] in 0..K-1
     num_classes: int
     title: str  # what it is, for titles of tables and figures
-    fingerprint: str
+    fingerprint: str  # of features and labels
+    features_fingerprint: str
 
 
-def load(settings: config.Data) -> Dataset:
+def load(settings: config.Data, *, read: data.Reader = data.read) -> Dataset:
     """Reads the records that the settings name and labels them.
 
     Args:
       settings: reader, path, classes.
+      read: reads the records without regard to classes; one that remembers serves several numbers of them.
 
     Returns:
       The data set.
@@ -34,7 +37,7 @@ def load(settings: config.Data) -> Dataset:
     Raises:
       InputError: unusable file or settings; see the readers.
     """
-    raw = data.read(settings, seed=settings.seed)
+    raw = read(dataclasses.replace(settings, num_classes=None, cluster=False), seed=settings.seed)
     num_classes, labels, title = raw.num_classes, raw.labels, raw.title
     if labels is None or settings.cluster:
         num_classes = settings.num_classes or DEFAULT_CLASSES
@@ -49,7 +52,19 @@ def load(settings: config.Data) -> Dataset:
         title = f"{title}, {num_classes} classes"
     assert num_classes is not None
     content = hashlib.sha256(raw.fingerprint().encode() + np.ascontiguousarray(labels).tobytes())
-    return Dataset(raw.features, labels, num_classes, title, content.hexdigest()[:16])
+    return Dataset(raw.features, labels, num_classes, title, content.hexdigest()[:16], raw.fingerprint()[:16])
+
+
+def join_titles(datasets: Sequence[Dataset]) -> str:
+    """Returns one title for several data sets; those that differ in their classes only are named once."""
+    found: dict[str, list[str]] = {}
+    for one in datasets:
+        records, _, classes = one.title.rpartition(", ")
+        found.setdefault(records, []).append(classes)
+    numbers = {records: [kind.partition(" ")[0] for kind in kinds] for records, kinds in found.items()}
+    return "; ".join(
+        f"{records}, {'/'.join(numbers[records])} {kinds[0].partition(' ')[2]}" for records, kinds in found.items()
+    )
 
 
 def check_classes(dataset: Dataset, dealt: pools.Pools, *, replicate: int) -> None:

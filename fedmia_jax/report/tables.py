@@ -1,7 +1,8 @@
-"""Results -> the two tables of a run, the same for terminal and Markdown."""
+"""Results -> the two tables of a run, or the one of a sweep; the same for terminal and Markdown."""
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -26,12 +27,14 @@ OF_UNION = ("target_train_accuracy", "accuracy", "recall", "auc")
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Text cells with a heading."""
+    """Text cells with a heading; the first `left` columns flush left, the last one wrapped where `wrap`."""
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str
+    left: int = 1
+    wrap: bool = False
 
     def to_rich(self) -> rich.table.Table:
         """The table for a terminal."""
@@ -45,14 +48,19 @@ class Table:
             caption_justify="left",
         )
         for index, name in enumerate(self.header):
-            table.add_column(name, justify="right" if index else "left", no_wrap=True)
+            last = index == len(self.header) - 1
+            table.add_column(name, justify="left" if index < self.left else "right", no_wrap=not (self.wrap and last))
         for row in self.rows:
             table.add_row(*row)
         return table
 
     def to_markdown(self) -> str:
         """The table for `report.md`."""
-        lines = [[name.replace("\n", " ") for name in self.header], ["---"] * len(self.header), *self.rows]
+        lines = [
+            [name.replace(".\n", ".").replace("\n", " ") for name in self.header],
+            ["---"] * len(self.header),
+            *self.rows,
+        ]
         body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         return f"## {self.title}\n\n{body}\n\n{self.caption}"
 
@@ -71,6 +79,66 @@ def interval(values: np.ndarray) -> float:
     if len(values) < 2:
         return float("nan")
     return float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def mean(values: np.ndarray) -> str:
+    """The mean over replicates with its 95% t-interval, as text; a dash where there is none."""
+    if not len(values):
+        return "-"
+    width = interval(values)
+    return f"{values.mean():.3f}" + ("" if np.isnan(width) else f" ±{width:.3f}")
+
+
+def signed(mean: float, width: float = float("nan")) -> str:
+    """A difference with its sign and, where there is one, its interval."""
+    return f"{round(mean, 3) + 0.0:+.3f}" + ("" if np.isnan(width) else f" ±{width:.3f}")  # + 0.0: no "-0.000"
+
+
+def make_points(results: pl.DataFrame, *, swept: Sequence[str], title: str) -> list[Table]:
+    """Returns, for each attack, a table of a sweep: one row for each point, in the order of the results.
+
+    Args:
+      results: the results table, of several points.
+      swept: dotted names of the columns that tell the points apart.
+      title: what the runs were on.
+    """
+    header = [*(name.replace(".", ".\n") for name in swept), "centralised\ntrain", "\ntest", "\nattack"]
+    header += ["federated\ntest", "union,\nlast model", "N1, just\ntrained"]
+    found = []
+    for attack in results["attack"].unique(maintain_order=True):
+        part = results.filter(pl.col("attack") == attack)
+        points = part.partition_by("run_id", *swept, maintain_order=True)
+        rows = [[*(_value(point[name][0]) for name in swept), *_point(point)] for point in points]
+        number, held_out = part["replicate"].n_unique(), part["attack_held_out_accuracy"].to_numpy()
+        caption = (
+            f"{f'Means of {number} replicates, ± 95% t' if number > 1 else 'One replicate'}. Attack accuracies: on the "
+            "centralised target, on all nodes from the last model, and on N1 from the models that N1 handed on (mean "
+            f"over the cycles). On held-out shadows: {held_out.min():.3f} to {held_out.max():.3f}."
+        )
+        found.append(Table(f"Sweep, attack: {attack}; {title}", header, rows, caption, left=len(swept)))
+    return found
+
+
+def _point(point: pl.DataFrame) -> list[str]:
+    """Means over replicates at one point of a sweep; the last snapshot is the last one trained."""
+    union = pl.col("attacked") == "union"
+    central = point.filter(union, pl.col("phase") == "centralised")
+    federated = point.filter(pl.col("phase") == "federated")
+    last = federated.filter(union).group_by("replicate", maintain_order=True).last()
+    peaks = federated.filter(pl.col("node") == 1, pl.col("attacked") == "N1")
+    peaks = peaks.group_by("replicate", maintain_order=True).agg(pl.col("accuracy").mean())
+    columns = [central[name] for name in ("target_train_accuracy", "target_test_accuracy", "accuracy")]
+    columns += [last["target_test_accuracy"], last["accuracy"], peaks["accuracy"]]
+    return [mean(column.to_numpy()) for column in columns]
+
+
+def _value(value: Any) -> str:
+    """A swept value as text."""
+    if value is None:
+        return "unset"
+    if isinstance(value, pl.Series):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _cells(part: pl.DataFrame, names: Sequence[str]) -> list[str]:

@@ -1,0 +1,129 @@
+"""What work leaves in the workdir: outcomes by the fingerprint of all that they depend on.
+
+Work is done in parts of several units that run as one program. A part is a folder, in it a folder for each finished
+piece (a cycle, an epoch), in that a `.npy` for each array with the units along its first axis. Folders are renamed
+into place when they are whole. A unit is found again by its key alone, whichever part it was computed in.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from fedmia_jax import config, errors
+
+INDEX = "units.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One part in the making."""
+
+    path: pathlib.Path
+    units: tuple[str, ...]
+
+    def write(self, piece: str, tree: Mapping[str, Any]) -> None:
+        """Keeps a finished piece, leaves with the units along the first axis; one that is there stays."""
+        if not (self.path / piece).exists():
+            _write(self.path / piece, config.flat(tree))
+
+    def save(self, done: int, state: Any) -> None:
+        """Keeps the state after `done` segments, in place of the one before."""
+        leaves = {f"leaf{number}": leaf for number, leaf in enumerate(jax.tree.leaves(state))}
+        _write(self.path / f"state-{done}", leaves)
+        for old in self.path.glob("state-*"):
+            if old.name != f"state-{done}":
+                shutil.rmtree(old)
+
+    def load(self, state: Any) -> tuple[int, Any]:
+        """Returns how many segments are done and the state after them; 0 and the given state where none is kept."""
+        done = max((int(path.name.partition("-")[2]) for path in self.path.glob("state-*")), default=0)
+        if not done:
+            return 0, state
+        found = _read(self.path / f"state-{done}")
+        leaves, structure = jax.tree.flatten(state)
+        return done, jax.tree.unflatten(structure, [found[f"leaf{number}"] for number in range(len(leaves))])
+
+
+class Parts:
+    """All parts of a workdir, and the index of finished units."""
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+        self.index: dict[str, tuple[pathlib.Path, int]] = {}
+        for draft in path.glob("*/.draft-*"):
+            shutil.rmtree(draft)
+        for file in path.glob(f"*/{INDEX}"):
+            self._enter(file.parent, json.loads(file.read_text()))
+
+    def part(self, units: Sequence[str]) -> Part:
+        """Returns the part of these units, new or begun."""
+        path = self.path / config.fingerprint(list(units))
+        path.mkdir(parents=True, exist_ok=True)
+        return Part(path, tuple(units))
+
+    def finish(self, part: Part) -> None:
+        """Enters a part's units in the index; its state is no longer needed."""
+        draft = part.path / f".{INDEX}"
+        draft.write_text(json.dumps(part.units))
+        os.replace(draft, part.path / INDEX)
+        for state in part.path.glob("state-*"):
+            shutil.rmtree(state)
+        self._enter(part.path, part.units)
+
+    def finished(self, unit: str) -> bool:
+        """Whether a unit's outcome is kept."""
+        return unit in self.index
+
+    def read(self, unit: str, piece: str) -> dict[str, Any]:
+        """Returns a piece of a unit's outcome as nested arrays, without the units' axis.
+
+        Raises:
+          InputError: files of the workdir are missing or damaged.
+        """
+        path, row = self.index[unit]
+        return nest({name: np.array(leaf[row]) for name, leaf in _read(path / piece).items()})
+
+    def _enter(self, path: pathlib.Path, units: Sequence[str]) -> None:
+        self.index |= {unit: (path, row) for row, unit in reversed(list(enumerate(units)))}
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `config.flat`."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *groups, last = name.split(".")
+        node = tree
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[last] = value
+    return tree
+
+
+def _write(path: pathlib.Path, leaves: Mapping[str, Any]) -> None:
+    """A folder of arrays, whole or not at all."""
+    draft = path.parent / f".draft-{path.name}"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    for name, leaf in leaves.items():
+        with open(draft / f"{name}.npy", "wb") as file:
+            np.save(file, np.asarray(leaf), allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+    shutil.rmtree(path, ignore_errors=True)
+    os.rename(draft, path)
+
+
+def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of a folder, on disk until they are used."""
+    try:
+        files = sorted(path.iterdir())
+        return {file.name.removesuffix(".npy"): np.load(file, mmap_mode="r", allow_pickle=False) for file in files}
+    except (OSError, ValueError) as error:
+        raise errors.InputError(f"workdir: {path} is missing or damaged ({error}); delete {path.parent}") from error

@@ -1,0 +1,121 @@
+"""A config with a `sweep` -> the points to run: every combination of values, or the points of a list."""
+
+import ast
+import copy
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedmia_jax import config as configs
+from fedmia_jax import errors
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One experiment of a sweep: its settings, and the values that set it apart by dotted name."""
+
+    settings: configs.Settings
+    values: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """The points, in the order of the config, and the dotted names that differ between them."""
+
+    names: tuple[str, ...]
+    points: tuple[Point, ...]
+
+    @property
+    def settings(self) -> configs.Settings:
+        """Settings of the first point; what is not swept is everybody's."""
+        return self.points[0].settings
+
+
+def expand(config: Mapping[str, Any]) -> Sweep:
+    """Makes the points of a config.
+
+    Args:
+      config: as `config.make_config` makes it. Its `sweep` maps dotted fields to lists of values, of which every
+        combination is a point (the last field varies fastest), or is a list of mappings, a point each.
+
+    Returns:
+      The sweep; without a `sweep`, one point.
+
+    Raises:
+      InputError: a field that does not exist or cannot be swept, no values, a value out of range, two equal points.
+    """
+    base, asked = configs.plain(config), config.get("sweep") or {}
+    chosen = _zipped(asked) if isinstance(asked, Sequence) and not isinstance(asked, str) else _cartesian(asked)
+    names = tuple(chosen[0])
+    points: list[Point] = []
+    seen: dict[configs.Settings, int] = {}
+    for values in chosen:
+        settings = configs.from_config(_replaced(base, values))
+        if settings in seen:
+            raise errors.InputError(f"sweep={values}: the same as point {seen[settings] + 1}; take one of them out")
+        seen[settings] = len(points)
+        points.append(Point(settings, {name: configs.get(settings, name) for name in names}))
+    return Sweep(names, tuple(points))
+
+
+def parse(name: str, text: str) -> list[Any]:
+    """Reads the values of a flag `--config.sweep.FIELD=V1,V2,..`, or a Python list where values hold commas."""
+    _check_name(name)
+    texts = [text] if text.lstrip().startswith("[") else text.split(",")
+    values = [_literal(item.strip()) for item in texts]
+    return list(values[0]) if isinstance(values[0], list) else values
+
+
+def _literal(text: str) -> Any:
+    """A Python literal, or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _cartesian(asked: Any) -> list[dict[str, Any]]:
+    """Every combination of the values of a mapping."""
+    if not isinstance(asked, Mapping):
+        raise errors.InputError(f"sweep={asked!r}: expected a mapping of field to list of values, or a list of those")
+    for name, values in asked.items():
+        _check_name(name)
+        if not isinstance(values, (list, tuple)) or not values:
+            raise errors.InputError(f"sweep.{name}={values!r}: expected a list of one or more values")
+    return [dict(zip(asked, values, strict=True)) for values in itertools.product(*asked.values())]
+
+
+def _zipped(asked: Sequence[Any]) -> list[dict[str, Any]]:
+    """The points of a list, all with the same fields."""
+    for number, values in enumerate(asked, start=1):
+        if not isinstance(values, Mapping) or not values:
+            raise errors.InputError(f"sweep: point {number} is {values!r}; expected a mapping of field to value")
+        for name in values:
+            _check_name(name)
+        if set(values) != set(asked[0]):
+            raise errors.InputError(
+                f"sweep: point {number} sets {', '.join(sorted(values))}, point 1 {', '.join(sorted(asked[0]))}; "
+                "every point sets the same fields"
+            )
+    return [{name: values[name] for name in asked[0]} for values in asked]
+
+
+def _check_name(name: str) -> None:
+    """Raises unless the field exists and a sweep may set it."""
+    if name not in configs.fields():
+        raise errors.InputError(f"sweep.{configs.unknown_field(name)}")
+    if name == "replicates":
+        raise errors.InputError("sweep.replicates: set replicates itself; every point gets as many")
+
+
+def _replaced(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with some of them, by dotted name, at other values."""
+    nested = copy.deepcopy(dict(base))
+    for name, value in values.items():
+        *groups, last = name.split(".")
+        part = nested
+        for group in groups:
+            part = part.setdefault(group, {})
+        part[last] = value
+    return nested

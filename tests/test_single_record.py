@@ -1,0 +1,197 @@
+"""Descent on single records in blocks against a naive loop, the way of one by one, and the laws of training."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedmia_jax import model, shadow, single_record, training, types
+
+EPOCHS, ROWS = 3, np.arange(150)  # two blocks and a partial one an epoch
+
+
+class Plain(nn.Module):
+    """A network of one layer that says nothing about a split."""
+
+    num_classes: int
+    hidden: int = 8
+
+    @nn.compact
+    def __call__(self, features, *, dropout_rate=0.0, train=False):
+        return nn.Dense(self.num_classes)(features)
+
+
+class Doubled(model.Mlp):
+    """Inherits a split that is not its own."""
+
+    @nn.compact
+    def __call__(self, features, *, dropout_rate=0.0, train=False):
+        return 2.0 * nn.Dense(self.num_classes)(nn.Dense(self.hidden)(features))
+
+
+def naive_training(params, records, factors, *, learning_rate):
+    """One update after another of a tanh network, differentiated by hand, dropout factors given."""
+    inner, outer = params["Dense_0"]["kernel"].copy(), params["Dense_1"]["kernel"].copy()
+    inner_bias, outer_bias = params["Dense_0"]["bias"].copy(), params["Dense_1"]["bias"].copy()
+    for (features, label), factor in zip(records, factors, strict=True):
+        units = np.tanh(features @ inner + inner_bias)
+        logits = (units * factor) @ outer + outer_bias
+        d_logits = np.exp(logits - logits.max())
+        d_logits /= d_logits.sum()
+        d_logits[label] -= 1
+        d_inner = (outer @ d_logits) * factor * (1 - units**2)
+        outer -= learning_rate * np.outer(units * factor, d_logits)
+        outer_bias -= learning_rate * d_logits
+        inner -= learning_rate * np.outer(features, d_inner)
+        inner_bias -= learning_rate * d_inner
+    return {
+        "Dense_0": {"bias": inner_bias, "kernel": inner},
+        "Dense_1": {"bias": outer_bias, "kernel": outer},
+    }
+
+
+def orders_and_factors(split, key, shard, *, dropout_rate):
+    """The rows of every step and its dropout factors, as the training draws them."""
+    rows, factors = [], []
+    for epoch in range(EPOCHS):
+        epoch_key = jax.random.fold_in(key, epoch)
+        rows += list(shard.indices[np.asarray(training.shuffle(jax.random.fold_in(epoch_key, 0), shard.mask))])
+        noise_key = jax.random.fold_in(epoch_key, 1)
+        keys = jax.vmap(lambda step, key=noise_key: jax.random.fold_in(key, step))(np.arange(len(shard.indices)))
+        factors += list(np.asarray(jax.vmap(lambda key: split.draw(key, dropout_rate))(keys)))
+    return rows, factors
+
+
+def make_fit(module, *, with_split=True, skip_empty=False):
+    return training.make_fit(
+        model.make_apply(module),
+        optimizer="sgd",
+        batch_size=1,
+        skip_empty=skip_empty,
+        split=model.make_split(module) if with_split else None,
+    )
+
+
+@pytest.fixture(scope="module")
+def fit(toy):
+    """The fast way, jitted once."""
+    return jax.jit(make_fit(toy.module))
+
+
+@pytest.fixture
+def start(toy):
+    return toy.start(jax.random.key(0), optimizer="sgd")
+
+
+@pytest.mark.parametrize("dropout_rate", [0.0, 0.5])
+def test_three_epochs_equal_a_naive_loop(toy, equal, start, dropout_rate):
+    key, shard, split = jax.random.key(1), toy.shard(ROWS), model.make_split(toy.module)
+    hyper = types.Hyper(np.float64(0.1), np.float64(dropout_rate))
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), start.params)
+        state = types.TrainState(params, start.opt_state)
+        end = jax.device_get(jax.jit(make_fit(toy.module))(state, toy.records, shard, hyper, key, (0, EPOCHS)).params)
+        rows, factors = orders_and_factors(split, key, shard, dropout_rate=hyper.dropout_rate)
+    dropped = np.mean(np.asarray(factors) == 0)
+    assert abs(dropped - dropout_rate) < 0.05
+    records = [(toy.features[row].astype(np.float64), toy.labels[row]) for row in rows]
+    equal(end, naive_training(params, records, factors, learning_rate=0.1), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_without_dropout_both_ways_agree(toy, equal, start, fit, dtype):
+    records = types.Records(toy.records.features.astype(dtype), toy.records.labels)
+    args = (records, toy.shard(ROWS), toy.hyper(learning_rate=0.03), jax.random.key(1), (0, EPOCHS))
+    one_by_one = jax.jit(make_fit(toy.module, with_split=False))
+    equal(fit(start, *args), one_by_one(start, *args), rtol=1e-4, atol=1e-5)
+
+
+def test_segments_equal_one_run(toy, equal, start, fit):
+    args = (toy.records, toy.shard(ROWS), toy.hyper(dropout_rate=0.4), jax.random.key(1))
+    state = start
+    for segment in ((0, 1), (1, 1), (1, 4), (4, 7)):
+        state = fit(state, *args, segment)
+    equal(state, fit(start, *args, (0, 7)))
+
+
+def test_padding_changes_nothing(toy, equal, start, fit):
+    """Masks and weights are one; blocks that hold padding alone are not run; masked rows may hold anything."""
+    args = (toy.hyper(dropout_rate=0.4), jax.random.key(1), (0, EPOCHS))
+    rows = ROWS[:100]
+    alone = fit(start, toy.records, toy.shard(rows), *args)
+    padded = toy.shard(rows, slots=400)
+    equal(fit(start, toy.records, padded, *args), alone, rtol=1e-6, atol=1e-8)
+    weighted = types.Shard(padded.indices, padded.mask * np.float32(0.5))
+    equal(fit(start, toy.records, weighted, *args), alone, rtol=1e-6, atol=1e-8)
+    odd = types.Shard(np.where(padded.mask, padded.indices, 155).astype(np.int32), padded.mask)
+    records = types.Records(toy.records.features.at[155].set(255), toy.records.labels.at[155].set(3))
+    equal(fit(start, records, odd, *args), fit(start, toy.records, padded, *args))
+    equal(fit(start, toy.records, toy.shard([], slots=400), *args), start)
+
+
+@pytest.mark.parametrize("block_size", [1, 7, 200])
+def test_the_block_size_changes_nothing(toy, equal, start, block_size):
+    """Draws least of all: with other masks the results would be far apart."""
+    shard, split = toy.shard(ROWS, slots=160), model.make_split(toy.module)
+    args = (toy.records, shard, toy.hyper(learning_rate=0.03, dropout_rate=0.5), jax.random.key(1))
+    usual = jax.jit(single_record.make_epoch(split))(start, *args)
+    other = jax.jit(single_record.make_epoch(split, block_size=block_size))(start, *args)
+    equal(other, usual, rtol=1e-4, atol=1e-5)
+
+
+def test_many_models_equal_each_alone(toy, equal, fit):
+    """Vmapped and looped, with shards of unequal length, learning rates and dropout rates of their own."""
+    starts = [toy.start(jax.random.key(seed), optimizer="sgd") for seed in range(3)]
+    shards = [toy.shard(ROWS[:count], slots=150) for count in (150, 70, 20)]
+    hypers = [toy.hyper(learning_rate=rate, dropout_rate=10 * rate) for rate in (0.01, 0.02, 0.05)]
+    keys = jax.random.split(jax.random.key(2), 3)
+    alone = [
+        fit(start, toy.records, shard, hyper, key, (0, 2))
+        for start, shard, hyper, key in zip(starts, shards, hypers, keys, strict=True)
+    ]
+    one_fn = make_fit(toy.module)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *zip(starts, shards, hypers, strict=True))
+
+    def run(shared, one):
+        (state, shard, hyper), key = one
+        return one_fn(state, shared, shard, hyper, key, (0, 2))
+
+    expected = jax.tree.map(lambda *leaves: np.stack(leaves), *alone)
+    together = jax.jit(jax.vmap(run, in_axes=(None, 0)))(toy.records, (stacked, keys))
+    equal(together, expected, rtol=1e-5, atol=1e-6)
+    equal(shadow.make_parallel(run)(toy.records, (stacked, keys)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_second_call_compiles_nothing(toy, start, fit, compilations):
+    args = (toy.records, toy.shard(ROWS))
+    fit(start, *args, toy.hyper(), jax.random.key(1), (0, 2))
+    with compilations() as names:
+        fit(start, *args, toy.hyper(learning_rate=0.1, dropout_rate=0.3), jax.random.key(2), (5, 9))
+    assert names == []
+
+
+def test_the_split_is_the_network(toy, equal):
+    """Without dropout, the rest behind the first layer answers what the module answers."""
+    params, split = toy.start(jax.random.key(0)).params, model.make_split(toy.module)
+    first, others = params[split.first], {"Dense_1": params["Dense_1"]}
+    factors = split.draw(jax.random.key(0), 0.0)
+    logits = jax.vmap(lambda row: split.rest(others, row @ first["kernel"] + first["bias"], factors))(
+        toy.features.astype(np.float32)
+    )
+    np.testing.assert_allclose(logits, toy.apply(params, toy.features), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("module_type", [Plain, Doubled])
+def test_a_module_without_a_split_goes_one_by_one(toy, equal, module_type):
+    """Also one that inherits the split of another network."""
+    module = module_type(num_classes=4, hidden=8)
+    assert model.make_split(module) is None
+    init_fn = model.make_init(module, num_features=toy.features.shape[1])
+    start = training.make_start(init_fn, optimizer="sgd")(jax.random.key(0))
+    args = (toy.records, toy.shard(ROWS[:30]), toy.hyper(), jax.random.key(1), (0, 1))
+    step = jax.jit(training.make_step(model.make_apply(module), optimizer="sgd"))
+    state, key = start, jax.random.fold_in(jax.random.key(1), 0)
+    for row in training.shuffle(jax.random.fold_in(key, 0), jnp.ones(30, bool)):
+        state = step(state, toy.features[[row]], toy.labels[[row]], np.ones(1, bool), toy.hyper(), jax.random.key(0))
+    equal(jax.jit(make_fit(module))(start, *args), state, rtol=1e-5, atol=1e-6)
