@@ -27,6 +27,7 @@ from fedmia_jax import benchmark, config, data, errors, experiment, progress, re
 from fedmia_jax.data import arrays, dataset
 
 SWEEP_FLAG = re.compile(r"--?config\.sweep\.([^=]+)=(.*)", re.DOTALL)
+LOG_WIDTH = 140  # characters of a line where standard output is no terminal
 MODES = ("run", "report", "benchmark", "prepare")
 
 
@@ -58,7 +59,7 @@ def main() -> None:
             return
         start_jax(values)
         {"run": run, "report": show, "benchmark": measure, "prepare": prepare}[values.mode](
-            values, rich.console.Console()
+            values, rich.console.Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
         )
     except errors.InputError as error:
         print(f"error: {error}", file=sys.stderr)

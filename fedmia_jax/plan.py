@@ -7,7 +7,7 @@ other; groups that cannot fill the machine run side by side, each on a device of
 import concurrent.futures
 import dataclasses
 import queue
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -63,11 +63,6 @@ class Chunk:
     def nbytes(self) -> int:
         """Memory that it needs on all its devices, repetitions counted once a device that is needed anyway."""
         return self.size * max(unit.nbytes for unit in self.units)
-
-
-def unique(units: Iterable[Unit]) -> list[Unit]:
-    """Returns every unit once, in order; runs that agree on all that an outcome depends on share it."""
-    return list({unit.key: unit for unit in units}.values())
 
 
 def make_groups(units: Sequence[Unit]) -> list[list[Unit]]:

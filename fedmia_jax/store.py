@@ -159,7 +159,7 @@ def _check_owner(path: pathlib.Path, record: Mapping[str, Any]) -> None:
     if not (path / "config.json").exists():
         raise errors.InputError(f"workdir={path}: holds files but no config.json; choose an empty --workdir")
     before = read_config(path)
-    if before.get("fingerprint") == record["fingerprint"]:
+    if before.get("fingerprint") == record["fingerprint"] or _extends(before, record):
         return
     old, new = (config.flat(item.get("settings", {})) for item in (before, record))
     changed = [f"{name}={old.get(name)!r} there, {new[name]!r} here" for name in new if old.get(name) != new[name]]
@@ -168,6 +168,15 @@ def _check_owner(path: pathlib.Path, record: Mapping[str, Any]) -> None:
     raise errors.InputError(
         f"workdir={path}: holds another experiment ({'; '.join(changed[:3]) or 'other records'}); "
         "choose another --workdir, or delete it"
+    )
+
+
+def _extends(before: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    """Whether a record asks for more replicates of the same, of which those that are there stay."""
+    old, new = (item["settings"] | {"replicates": 0} for item in (before, record))
+    more = record["settings"]["replicates"] > before["settings"]["replicates"]
+    return more and fingerprint({**record, "settings": new}, record["records"]) == fingerprint(
+        {"settings": old, "sweep": before["sweep"]}, before["records"]
     )
 
 

@@ -215,7 +215,7 @@ def run_sweep() -> Callable[..., tuple[list[workload.Run], pl.DataFrame]]:
         swept = sweep.expand(values)
         runs = workload.prepare(swept.points)
         described = store.describe(swept.settings, [point.values for point in swept.points])
-        prints = [one.dataset.fingerprint for one in runs]
+        prints = sorted({one.dataset.fingerprint for one in runs})
         runs = [runs[index] for index in (range(len(runs)) if only is None else only)]
         shown = progress.Progress(rich.console.Console(file=io.StringIO()))
         with store.open_workdir(path, described, records=prints, title="test") as workdir, quick_compilation():

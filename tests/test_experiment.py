@@ -1,13 +1,15 @@
 """Experiments end to end on small records: nothing leaks, everything leaks, and what a rerun finds."""
 
 import dataclasses
+import io
 
 import jax
 import numpy as np
 import polars as pl
 import pytest
+import rich.console
 
-from fedmia_jax import compute, errors
+from fedmia_jax import compute, config, errors, experiment, parts, plan, progress, stages, store, workload
 from fedmia_jax.data import pools
 
 
@@ -52,6 +54,130 @@ def test_a_node_that_has_not_trained_yet_is_safe(leaky):
     assert (before["auc"] - 0.5).abs().max() < 4 * 0.026
     after = leaky.table.filter(snapshot="C1N2", attacked="N2")
     assert (after["auc"] > before["auc"]).all()
+
+
+TINY = {
+    "data": {"num_records": 500, "num_features": 20, "num_classes": 4, "num_federation": 120, "num_test": 120},
+    "model": {"hidden": 8},
+    "training": {"learning_rate": 0.01},
+    "federation": {"nodes": 2, "cycles": 2, "local_epochs": 6},
+    "shadow": {"count": 2},
+    "attack": {"hidden": 4, "epochs": 3, "batch_size": 64},
+}
+TRACED = {"seed": [0, 7], "training.learning_rate": [0.01, 0.03], "model.dropout_rate": [0.0, 0.6]}
+
+
+@pytest.fixture(scope="module")
+def swept(run_sweep, tmp_path_factory):
+    """A sweep over every traced field, two values each; its folder, runs, results and compiled programs."""
+    folder = tmp_path_factory.mktemp("swept")
+    runs, table = run_sweep({**TINY, "sweep": TRACED}, folder)
+    return folder, runs, table
+
+
+def test_every_traced_field_is_swept():
+    assert set(TRACED) == set(config.traced())
+
+
+def test_traced_fields_run_as_one_group(swept):
+    _, runs, table = swept
+    assert len(runs) == 8
+    assert table["run_id"].n_unique() == 8
+    planned = stages.make_plan(runs)
+    for stage, units in planned.units.items():
+        assert len(plan.make_groups(units)) == bool(units), stage
+    assert {len(units) for units in planned.units.values()} == {24, 8, 0}
+    points = table.select(list(TRACED)).unique()
+    assert points.height == 8
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_two_values_of_a_traced_field_compile_once_and_equal_two_runs(swept, run_sweep, compilations, tmp_path, name):
+    """The second value alone compiles nothing; each alone equals its rows of the sweep."""
+    _, _, table = swept
+    others = {field: values[0] for field, values in TRACED.items() if field != name}
+    for number, value in enumerate(TRACED[name]):
+        asked = [{name: value, **others}]
+        with compilations() as compiled:
+            _, alone = run_sweep({**TINY, "sweep": asked}, tmp_path / str(number))
+        assert number == 0 or compiled == []
+        among = table.filter(pl.col(name) == value, *(pl.col(field) == other for field, other in others.items()))
+        numbers = [column for column, kind in alone.schema.items() if kind == pl.Float64]
+        assert among.height == alone.height
+        np.testing.assert_allclose(
+            alone.select(numbers).to_numpy().astype(float), among.select(numbers).to_numpy().astype(float), atol=0.02
+        )
+        assert alone["run_id"].unique().to_list() == among["run_id"].unique().to_list()
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 7])
+def test_what_was_interrupted_goes_on_and_ends_bit_equal(swept, run_sweep, monkeypatch, tmp_path, stop_at):
+    """The run dies at the n-th thing that it keeps, again and again; nothing is computed twice to the end."""
+    _, _, table = swept
+    write, save, finish = parts.Part.write, parts.Part.save, parts.Parts.finish
+    done, finished = [], []
+
+    def dying(keep):
+        def call(*args):
+            new = keep is not write or not (args[0].path / args[1]).exists()
+            keep(*args)
+            finished.extend([args[1].path] if keep is finish else [])
+            done.extend([1] if new else [])
+            if new and len(done) % stop_at == 0:
+                raise KeyboardInterrupt
+
+        return call
+
+    monkeypatch.setattr(parts.Part, "write", dying(write))
+    monkeypatch.setattr(parts.Part, "save", dying(save))
+    monkeypatch.setattr(parts.Parts, "finish", dying(finish))
+    values, again = {**TINY, "sweep": TRACED}, None
+    for _ in range(100):
+        try:
+            again = run_sweep(values, tmp_path, budget=2**21)[1]
+            break
+        except KeyboardInterrupt:
+            continue
+    assert again is not None
+    assert len(set(finished)) == len(finished)
+    monkeypatch.undo()
+    whole = run_sweep(values, tmp_path / "whole", budget=2**21)[1]
+    assert again.equals(whole)
+    assert whole.drop(pl.selectors.float()).equals(table.drop(pl.selectors.float()))
+
+
+def test_a_point_that_explodes_leaves_its_numbers_empty(run_sweep, tmp_path):
+    values = {**TINY, "training": {"optimizer": "sgd"}, "sweep": {"training.learning_rate": [0.01, 1e38]}}
+    _, table = run_sweep(values, tmp_path)
+    measured = ["accuracy", "auc", "target_test_accuracy", "target_train_accuracy"]
+    good, bad = (table.filter(pl.col("training.learning_rate") == rate) for rate in (0.01, 1e38))
+    assert good.height == bad.height > 0
+    assert all(good[name].null_count() == 0 for name in measured)
+    assert all(bad[name].null_count() == bad.height for name in measured)
+
+
+def test_the_plan_says_what_there_is_to_do(swept, tmp_path):
+    _, runs, _ = swept
+    lab = workload.Lab(store.Workdir(tmp_path), progress.Progress(rich.console.Console(file=io.StringIO())))
+    table = experiment.explain(lab, runs)
+    assert [row[0] for row in table.rows] == ["central models", "attacks", "baselines", "federations"]
+    assert [row[4] for row in table.rows] == ["24", "8", "8", "8"]
+    assert "8 points, 8 runs, 4 groups; 32 models" in table.caption
+
+
+def test_more_replicates_go_on_from_fewer(run_sweep, tmp_path):
+    """Nothing of the first replicate is computed again; fewer are refused, as results would be lost."""
+    first = run_sweep(TINY, tmp_path)[1]
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "parts").rglob("*.npy")}
+    runs, second = run_sweep({**TINY, "replicates": 2}, tmp_path)
+    assert second.filter(replicate=0).equals(first)
+    assert second["replicate"].unique().to_list() == [0, 1]
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+    planned = stages.make_plan(runs[1:])
+    kept = parts.Parts(tmp_path / "parts")
+    assert all(kept.finished(unit.key) for units in planned.units.values() for unit in units)
+    with pytest.raises(errors.InputError, match="replicates=2 there, 1 here"):
+        run_sweep(TINY, tmp_path)
 
 
 def test_a_rerun_finds_everything_done(leaky, run_sweep, monkeypatch):

@@ -7,7 +7,7 @@ import polars as pl
 import rich.console
 
 from fedmia_jax import store
-from fedmia_jax.report import figures, paper, tables
+from fedmia_jax.report import figures, paper, ranking, tables
 
 TERMINAL_ROWS = 60  # points of a sweep that the terminal shows; report.md has all
 
@@ -49,6 +49,9 @@ def _sweep(
     """Markdown, terminal tables and names of saved figures of several points."""
     points = tables.make_points(results, swept=swept, title=title)
     texts, shown = [table.to_markdown() for table in points], [_shorten(table) for table in points]
+    if ranking.applies(results, swept):
+        ranked = ranking.rank(results, swept=swept, title=title)
+        return [ranked.to_markdown(), *texts], [_shorten(ranked)], []
     if not paper.applies(results):
         return texts, shown, []
     more, compared = paper.sections(results, title=title)

@@ -42,11 +42,18 @@ def select(results: pl.DataFrame) -> pl.DataFrame:
 def applies(results: pl.DataFrame) -> bool:
     """Whether the results are a sweep over cells of the paper's grid: more than one, one point in each."""
     part = select(results)
-    cells = part.select(CELL).unique()
-    inside = cells.filter(
-        pl.col("classes").is_in(CLASSES), pl.col("nodes").is_in(NODES), pl.col("local_epochs").is_in(EPOCHS)
-    )
-    return cells.height > 1 and cells.height == inside.height == part.select("run_id", *CELL).n_unique()
+    return part.select(CELL).n_unique() > 1 and inside(part) and not several(part, [])
+
+
+def inside(part: pl.DataFrame) -> bool:
+    """Whether every selected row is of a cell of the paper's grid."""
+    grid = (("classes", CLASSES), ("nodes", NODES), ("local_epochs", EPOCHS))
+    return all(part[name].is_in(values).all() for name, values in grid)
+
+
+def several(part: pl.DataFrame, protocol: Sequence[str]) -> bool:
+    """Whether points of one protocol share a cell."""
+    return part.select("run_id", *CELL).n_unique() > part.select(*protocol, *CELL).n_unique()
 
 
 def compare(results: pl.DataFrame) -> pl.DataFrame:

@@ -108,7 +108,7 @@ def make_points(results: pl.DataFrame, *, swept: Sequence[str], title: str) -> l
     for attack in results["attack"].unique(maintain_order=True):
         part = results.filter(pl.col("attack") == attack)
         points = part.partition_by("run_id", *swept, maintain_order=True)
-        rows = [[*(_value(point[name][0]) for name in swept), *_point(point)] for point in points]
+        rows = [[*(value(point[name][0]) for name in swept), *_point(point)] for point in points]
         number, held_out = part["replicate"].n_unique(), part["attack_held_out_accuracy"].to_numpy()
         caption = (
             f"{f'Means of {number} replicates, ± 95% t' if number > 1 else 'One replicate'}. Attack accuracies: on the "
@@ -132,7 +132,7 @@ def _point(point: pl.DataFrame) -> list[str]:
     return [mean(column.to_numpy()) for column in columns]
 
 
-def _value(value: Any) -> str:
+def value(value: Any) -> str:
     """A swept value as text."""
     if value is None:
         return "unset"

@@ -1,0 +1,130 @@
+"""What is shared between points and what never is: keys see every input that an outcome depends on, and no other."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fedmia_jax import stages, sweep, workload
+
+BASE = {
+    "data": {"num_records": 400, "num_features": 12, "num_classes": 4, "num_federation": 120, "num_test": 100},
+    "federation": {"nodes": 3, "cycles": 2, "local_epochs": 4},
+    "shadow": {"count": 2},
+}
+
+
+def keys(**changes):
+    """Keys of a run by stage, with other values of some fields by dotted name."""
+    return by_stage(stages.make_plan(draw({name: [value] for name, value in changes.items()})))
+
+
+def draw(asked):
+    """Runs of a sweep over `BASE`."""
+    return workload.prepare(sweep.expand({**BASE, "sweep": asked}).points)
+
+
+def by_stage(planned):
+    """Keys of the units of each stage."""
+    return {stage: {unit.key for unit in units} for stage, units in planned.units.items()}
+
+
+@pytest.fixture(scope="module")
+def before():
+    return keys()
+
+
+ALL = {"central models", "attacks", "baselines", "federations"}
+CHANGES = [
+    ("seed", 1, ALL),
+    ("data.seed", 1, ALL),
+    ("data.num_records", 401, ALL),
+    ("data.num_classes", 5, ALL),
+    ("data.num_features", 11, ALL),
+    ("data.num_federation", 121, ALL),
+    ("data.num_test", 99, ALL),
+    ("data.num_shadow_pool", 150, ALL),
+    ("data.partition", "dirichlet", {"federations"}),
+    ("model.hidden", 64, ALL),
+    ("model.dropout_rate", 0.4, ALL),
+    ("training.optimizer", "sgd", ALL),
+    ("training.learning_rate", 0.002, ALL),
+    ("training.batch_size", 16, ALL),
+    ("federation.nodes", 4, {"federations"}),
+    ("federation.cycles", 3, {"federations"}),
+    ("federation.local_epochs", 5, ALL),
+    ("federation.centralised_epochs", 3, ALL - {"federations"}),
+    ("federation.carry_optimizer_state", True, {"federations"}),
+    ("shadow.count", 3, ALL),
+    ("shadow.epochs", 3, ALL),
+    ("shadow.num_train", 60, ALL),
+    ("shadow.num_out", 40, ALL - {"central models"}),
+    ("attack.hidden", 32, ALL - {"central models"}),
+    ("attack.epochs", 7, ALL - {"central models"}),
+    ("attack.learning_rate", 0.03, ALL - {"central models"}),
+    ("attack.batch_size", 256, ALL - {"central models"}),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "changed"), CHANGES, ids=[name for name, _, _ in CHANGES])
+def test_every_input_changes_the_keys_of_what_depends_on_it(before, name, value, changed):
+    after = keys(**{name: value})
+    for stage in ALL:
+        assert (after[stage] != before[stage]) == (stage in changed), stage
+
+
+def test_what_is_listed_above_is_every_field_that_there_is():
+    listed = {name for name, _, _ in CHANGES}
+    without_influence = {
+        "replicates", "data.path", "data.name", "data.cluster", "data.min_items", "data.alpha", "data.sizes",
+        "model.name", "federation.order", "shadow.kind", "attack.names",
+    }  # fmt: skip
+    assert listed | without_influence == set(stages.config.fields())
+
+
+def test_node_counts_share_all_but_the_federation(before):
+    planned = stages.make_plan(draw({"federation.nodes": [3, 5, 7]}))
+    found = by_stage(planned)
+    assert all(found[stage] == before[stage] for stage in ("central models", "attacks", "baselines"))
+    assert len(found["federations"]) == 3
+
+
+def test_fewer_epochs_are_a_stop_on_the_way_to_more():
+    planned = stages.make_plan(draw({"federation.local_epochs": [3, 9]}))
+    (epochs,) = {unit.work.epochs for unit in planned.units["central models"]}
+    assert epochs == (3, 9)
+    assert len(planned.units["central models"]) == 3
+    assert len(planned.units["attacks"]) == len(planned.units["federations"]) == 2
+
+
+def test_attacks_that_differ_read_one_federation():
+    planned = stages.make_plan(draw({"attack.hidden": [8, 16]}))
+    (federation,) = planned.units["federations"]
+    assert [reader.attack.hidden for reader in federation.work.readers] == [8, 16]
+    assert len(planned.units["central models"]) == 3
+    assert len(planned.units["baselines"]) == 1
+
+
+def test_replicates_share_nothing():
+    runs = workload.prepare(sweep.expand({**BASE, "replicates": 2}).points)
+    found = [by_stage(stages.make_plan([run])) for run in runs]
+    assert all(not found[0][stage] & found[1][stage] for stage in ALL)
+
+
+def test_shadow_federations_depend_on_their_records():
+    first, second = (
+        stages.make_plan(draw({"shadow.kind": ["federated"], "federation.local_epochs": [epochs]})) for epochs in (4, 5)
+    )
+    assert by_stage(first)["shadow federations"] != by_stage(second)["shadow federations"]
+    run = first.runs[0]
+    members = run.split.members.copy()
+    members[0, 0] = run.split.non_members[0, 0]
+    moved = dataclasses.replace(run, split=dataclasses.replace(run.split, members=members))
+    assert by_stage(stages.make_plan([moved]))["shadow federations"] != by_stage(first)["shadow federations"]
+
+
+def test_a_digest_sees_content_type_and_shape():
+    arrays = [np.arange(6), np.arange(6, dtype=np.int32), np.arange(6).reshape(2, 3), np.arange(6)[::-1]]
+    assert len({stages.digest(array) for array in arrays}) == 4
+    assert stages.digest(arrays[0], arrays[1]) != stages.digest(arrays[1], arrays[0])
+    assert stages.digest(np.arange(12)[::2]) == stages.digest(np.arange(0, 12, 2))

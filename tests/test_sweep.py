@@ -1,0 +1,77 @@
+"""Points of a sweep: which there are, and which are refused."""
+
+import pytest
+
+from fedmia_jax import config, errors, sweep
+
+
+def expand(asked, **groups):
+    return sweep.expand({**groups, "sweep": asked})
+
+
+def test_without_a_sweep_there_is_one_point():
+    for asked in (None, {}, []):
+        swept = expand(asked, seed=3)
+        assert swept.names == ()
+        assert [point.settings for point in swept.points] == [config.Settings(seed=3)]
+        assert swept.points[0].values == {}
+
+
+def test_a_mapping_gives_every_combination_the_last_field_fastest():
+    swept = expand({"federation.nodes": [3, 10], "training.learning_rate": [0.1, 1]}, seed=5)
+    assert swept.names == ("federation.nodes", "training.learning_rate")
+    found = [(p.settings.federation.nodes, p.settings.training.learning_rate) for p in swept.points]
+    assert found == [(3, 0.1), (3, 1.0), (10, 0.1), (10, 1.0)]
+    assert {p.settings.seed for p in swept.points} == {5}
+    assert swept.points[2].values == {"federation.nodes": 10, "training.learning_rate": 0.1}
+
+
+def test_a_list_gives_its_points():
+    swept = expand(
+        [{"seed": 1, "model.hidden": 8}, {"model.hidden": 9, "seed": 1}], model={"dropout_rate": 0.1, "hidden": 4}
+    )
+    assert [p.values for p in swept.points] == [{"seed": 1, "model.hidden": 8}, {"seed": 1, "model.hidden": 9}]
+    assert {p.settings.model.dropout_rate for p in swept.points} == {0.1}
+
+
+def test_a_config_dict_takes_both_forms():
+    for asked in ({"seed": [1, 2]}, [{"seed": 1}, {"seed": 2}]):
+        values = config.make_config()
+        values.sweep = asked
+        assert [p.settings.seed for p in sweep.expand(values).points] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        ({"federation.node": [3]}, "sweep.federation.node: no such field; did you mean federation.nodes?"),
+        ({"replicates": [1, 2]}, "sweep.replicates: set replicates itself; every point gets as many"),
+        ({"seed": 3}, "sweep.seed=3: expected a list of one or more values"),
+        ({"seed": []}, "sweep.seed=[]: expected a list of one or more values"),
+        ({"seed": [1, 2, 1]}, "sweep={'seed': 1}: the same as point 1; take one of them out"),
+        ({"federation.nodes": [3, 0]}, "federation.nodes=0: must be at least 1"),
+        ({"federation.nodes": [3, "x"]}, "federation.nodes=x: expected an integer (participants)"),
+        ("seed", "sweep='seed': expected a mapping of field to list of values, or a list of those"),
+        ([{"seed": 1}, {"model.hidden": 1}], "sweep: point 2 sets model.hidden, point 1 seed; every point sets the"),
+        ([{"seed": 1}, 4], "sweep: point 2 is 4; expected a mapping of field to value"),
+    ],
+)
+def test_what_cannot_be_swept_ends_with_its_line(asked, line):
+    with pytest.raises(errors.InputError) as caught:
+        expand(asked)
+    assert str(caught.value).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "values"),
+    [
+        ("seed", "1,2, 3", [1, 2, 3]),
+        ("training.learning_rate", "0.1", [0.1]),
+        ("training.optimizer", "adam,sgd", ["adam", "sgd"]),
+        ("federation.carry_optimizer_state", "True,False", [True, False]),
+        ("shadow.epochs", "None,3", [None, 3]),
+        ("attack.names", "[('network',), ('network', 'loss')]", [("network",), ("network", "loss")]),
+    ],
+)
+def test_flags_are_read_as_values(name, text, values):
+    assert sweep.parse(name, text) == values
