@@ -15,7 +15,7 @@ import ml_collections
 
 from fedmia_jax import config as configs
 
-UPDATES = (("adam", 32), ("adam", 128), ("sgd", 1), ("sgd", 8))
+UPDATES = (("adam", 32), ("adam", 128), ("sgd", 1))
 DROPOUT_RATES = (0.0, 0.25, 0.5, 0.75)
 EPOCHS = (25, 50, 100, 200)
 

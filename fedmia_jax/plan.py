@@ -111,6 +111,8 @@ def _cut(group: Sequence[Unit], *, num_devices: int, budget: int) -> list[Chunk]
         largest -= largest % num_devices
     num_chunks = -(-len(group) // largest)
     size = -(-len(group) // num_chunks)
+    if size > num_devices:
+        size += -size % num_devices
     return [
         Chunk(tuple(group[first : first + size]), size, num_devices > 1, tuple(group))
         for first in range(0, len(group), size)

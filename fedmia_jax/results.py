@@ -1,6 +1,7 @@
 """Scores -> the tidy table: one row per (run, replicate, snapshot, attacked, attack, view)."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 import polars as pl
 
-from fedmia_jax import attacking, config, metrics, parts, stages, workload
+from fedmia_jax import attacking, config, metrics, parts, shadow, stages, workload
 
 RATES = (0.01, 0.001)
 METRICS = ("accuracy", "precision", "recall", "f1", "auc")
@@ -92,11 +93,11 @@ def membership(owners: np.ndarray, num_nodes: int) -> tuple[np.ndarray, np.ndarr
     return np.concatenate([nodes, nodes.any(axis=0, keepdims=True)]), owners < 0
 
 
-@jax.jit
-def _measure(scores, members, non_members, thresholds) -> metrics.Metrics:
-    """Metrics of every snapshot, leaves [T, A]."""
+@functools.cache
+def _make_measure() -> Callable[..., metrics.Metrics]:
+    """`measure((members, non_members), (scores [T, M], thresholds [T]))` -> metrics by snapshot, leaves [T, A]."""
     measure = metrics.make_metrics(rates=RATES)
-    return jax.lax.map(lambda pair: measure(pair[0], members, non_members, pair[1]), (scores, thresholds))
+    return shadow.make_parallel(lambda parties, one: measure(one[0], *parties, one[1]))
 
 
 def _rows(run: workload.Run, scored: dict[str, Any]) -> list[dict[str, Any]]:
@@ -106,15 +107,16 @@ def _rows(run: workload.Run, scored: dict[str, Any]) -> list[dict[str, Any]]:
     correct = scored["correct"]  # bool[1 + T, M]
     train_accuracy = np.stack([correct[:, owned].mean(axis=1) for owned in members], axis=1)
     test_accuracy = correct[:, non_members].mean(axis=1)
-    rows = []
+    rows, head = [], _head(run)
     for attack, scores in scored["scores"].items():
         thresholds, held_out = scored["threshold"][attack], scored["held_out"][attack]
-        measured = jax.device_get(_measure(scores, members, non_members, thresholds))
+        measured = jax.device_get(_make_measure()((members, non_members), (scores, thresholds)))
         broken = np.isnan(measured.accuracy).all(axis=1)  # a target or an attack that is not finite
         for t, a in np.ndindex(train_accuracy.shape):
             rows.append(
                 {
-                    **_head(run, t),
+                    **head,
+                    **_place(t, nodes),
                     "attacked": attacked_names(nodes)[a],
                     "attack": attack,
                     "view": "snapshot",
@@ -138,22 +140,20 @@ def run_id(run: workload.Run) -> str:
     return config.fingerprint(plain, run.dataset.fingerprint)
 
 
-def _head(run: workload.Run, t: int) -> dict[str, Any]:
-    """Which run and target; snapshots count from 1 and are null for the centralised target, which is target 0."""
+def _head(run: workload.Run) -> dict[str, Any]:
+    """What all rows of a run share."""
     always = {name: config.get(run.settings, name) for name in ALWAYS}
     always["data.num_classes"] = run.dataset.num_classes
     swept = {name: value if config.kind(name) in COLUMN_TYPES else str(value) for name, value in run.values.items()}
-    cycle, node = (t - 1) // run.settings.federation.nodes + 1, (t - 1) % run.settings.federation.nodes + 1
-    return {
-        "run_id": run_id(run),
-        "replicate": run.replicate,
-        "phase": "federated" if t else "centralised",
-        **swept,
-        **always,
-        "cycle": cycle if t else None,
-        "node": node if t else None,
-        "snapshot": f"C{cycle}N{node}" if t else None,
-    }
+    return {"run_id": run_id(run), "replicate": run.replicate, **swept, **always}
+
+
+def _place(t: int, nodes: int) -> dict[str, Any]:
+    """Which target; snapshots count from 1 and are null for the centralised target, which is target 0."""
+    if not t:
+        return {"phase": "centralised", "cycle": None, "node": None, "snapshot": None}
+    cycle, node = (t - 1) // nodes + 1, (t - 1) % nodes + 1
+    return {"phase": "federated", "cycle": cycle, "node": node, "snapshot": f"C{cycle}N{node}"}
 
 
 def _number(value: np.floating) -> float | None:

@@ -85,8 +85,8 @@ def models_in_cache(batched: Any) -> int:
 def training_nbytes(module: nn.Module, *, num_features: int, batch_size: int) -> int:
     """Returns the memory of one model in training, in bytes.
 
-    Counts parameters, gradients, two optimizer moments and the copies that a step makes of them, and the activations
-    of a minibatch.
+    Counts parameters and two optimizer moments before and after a program, gradients and updates, a copy of all on
+    its way to disk, and the activations of a minibatch.
 
     Args:
       module: the network.
@@ -95,7 +95,7 @@ def training_nbytes(module: nn.Module, *, num_features: int, batch_size: int) ->
     """
     shapes = param_shapes(module, num_features=num_features)
     widths = num_features + 3 * sum(shape[-1] for shape in shapes)
-    return 8 * params_nbytes(module, num_features=num_features) + 4 * batch_size * widths
+    return 12 * params_nbytes(module, num_features=num_features) + 4 * batch_size * widths
 
 
 def params_nbytes(module: nn.Module, *, num_features: int) -> int:

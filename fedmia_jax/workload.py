@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import resource
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -106,7 +107,8 @@ class Lab:
         """Shows one stage, and logs how long it took."""
         with self.show.stage(title, total=total) as advance:
             yield advance
-        self.workdir.log(stage=title, seconds=round(self.show.seconds[title], 3))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # of the process so far
+        self.workdir.log(stage=title, seconds=round(self.show.seconds[title], 3), peak_mib=peak)
 
 
 def hyper(runs: Sequence[Run]) -> types.Hyper:

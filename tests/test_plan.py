@@ -50,7 +50,7 @@ def test_groups_that_cannot_fill_the_machine_run_side_by_side():
 
 def test_a_stage_may_ask_for_small_chunks():
     chunks = plan.make_chunks(units(("a", 20), most=3), num_devices=2, budget=10**6)
-    assert [len(chunk.units) for chunk in chunks] == [5, 5, 5, 5]
+    assert [len(chunk.units) for chunk in chunks] == [6, 6, 6, 2]
 
 
 def test_narrow_chunks_are_computed_at_once_each_on_a_device_of_its_own():
