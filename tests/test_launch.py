@@ -7,6 +7,7 @@ import pathlib
 import sys
 
 import numpy as np
+import polars as pl
 import pytest
 
 import launch
@@ -80,6 +81,11 @@ CONFIGS = [
     ("--mode=train", "flag --mode=train: value should be one of <run|report|benchmark|prepare>"),
     ("--mode=report", "--workdir is not set: --mode=report needs the folder of a finished run"),
     ("--mode=prepare", "--out=None: --mode=prepare needs --out=FILE.npz"),
+    ("--config.sweep.federation.node=3", "sweep.federation.node: no such field; did you mean federation.nodes?"),
+    ("--config.sweep.federation.nodes=0,3", "federation.nodes=0: must be at least 1"),
+    ("--config.sweep.seed=1,x", "seed=x: expected an integer (root of all randomness)"),
+    ("--config.sweep.replicates=1,2", "sweep.replicates: set replicates itself; every point gets as many"),
+    ("--config.federation.cycles=-1", "federation.cycles=-1: must be at least 0"),
     ("nodes=3", "nodes=3: not a flag; fields are set by --config.FIELD=VALUE"),
 ]
 
@@ -177,6 +183,33 @@ def test_run_report_and_refused_workdir(command, tmp_path):
     assert code == 2
     assert "holds another experiment (federation.nodes=3 there, 2 here); choose another --workdir" in told
     assert made["results.parquet"].read_bytes() == before
+
+
+def test_a_sweep_its_plan_and_its_report(command, tmp_path):
+    """One row for each point; a dry run says what there is to do and leaves nothing."""
+    flags = [*SMALL, "--config.sweep.training.learning_rate=0.001,0.01", "--config.sweep.seed=0,1"]
+    code, out, told = command(*flags, "--dry_run")
+    assert (code, told) == (0, "")
+    assert "4 points, 4 runs, 4 groups; 16 models" in out
+    assert not (tmp_path / "runs").exists()
+    code, out, told = command(*flags, "--workdir={tmp}/out")
+    assert (code, told) == (0, "")
+    assert "federations: 4 models" in out
+    table = pl.read_parquet(tmp_path / "out/results.parquet")
+    assert table.select("training.learning_rate", "seed", "run_id").n_unique() == 4
+    again = command("--mode=report", "--workdir={tmp}/out")[1]
+    assert again.count("0.01 ") == out.count("0.01 ") > 0
+    code, _, told = command(*flags, "--config.sweep.seed=0,2", "--workdir={tmp}/out")
+    assert code == 2
+    assert "holds another experiment (another sweep)" in told
+
+
+def test_without_cycles_there_is_only_the_baseline(command, tmp_path):
+    code, out, told = command(*SMALL, "--config.federation.cycles=0", "--workdir={tmp}/out")
+    assert (code, told) == (0, "")
+    assert "Centralised training, attack: network" in out
+    assert "federation" not in out.replace("federated", "")
+    assert pl.read_parquet(tmp_path / "out/results.parquet")["phase"].unique().to_list() == ["centralised"]
 
 
 def test_prepare_writes_records_that_arrays_reads(command):

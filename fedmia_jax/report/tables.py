@@ -70,7 +70,9 @@ def make_tables(results: pl.DataFrame) -> list[Table]:
     found = []
     for attack in results["attack"].unique(maintain_order=True):
         part = results.filter(pl.col("attack") == attack)
-        found += [_centralised(part, attack), _federated(part, attack)]
+        found.append(_centralised(part, attack))
+        if (part["phase"] == "federated").any():
+            found.append(_federated(part, attack))
     return found
 
 
