@@ -102,11 +102,9 @@ class Attack:
 
     names: tuple[str, ...] = _field(("network",), "attacks to run, by their names in attacks.ATTACKS")
     hidden: int = _field(64, "sigmoid units of the attack network", low=1)
-    epochs: int | None = _field(
-        None, "passes over the shadows' outputs; unset: 80, or what makes 15,000 updates if that is more", low=1
-    )
-    learning_rate: float = _field(0.04, "peak step size of its Adam, decayed to zero by a cosine", above=0.0)
-    batch_size: int = _field(512, "shadow outputs per update", low=1)
+    epochs: int | None = _field(None, "passes over the shadows' outputs; unset: what makes 10,000 updates", low=1)
+    learning_rate: float = _field(0.1, "peak step size of its Adam, decayed to zero", above=0.0)
+    batch_size: int = _field(256, "shadow outputs per update", low=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

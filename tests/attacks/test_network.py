@@ -1,6 +1,7 @@
 """The attack network on signals whose best possible attack is known in closed form."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
@@ -75,7 +76,8 @@ def test_fresh_records_are_told_apart_nearly_as_well_as_is_possible(attack, fitt
 def test_the_curve_ends_at_the_accuracy_on_the_held_out_shadow(attack, shadows, fitted):
     signals, membership, _ = shadows
     curve = np.asarray(attack.curve(fitted))
-    assert curve.shape == (200,)
+    assert curve.shape == (network.NUM_CHECKS,)
+    assert abs(contract.gain_at_end(curve)) < 0.02
     scores = attack.score(fitted, jax.tree.map(lambda leaf: leaf[-1], signals))
     np.testing.assert_allclose(curve[-1], ((scores > 0) == membership[-1]).mean(), atol=1e-6)
     assert abs(curve[-1] - BAYES_ACCURACY) < 4 * 0.5 / np.sqrt(NUM_RECORDS)
@@ -116,6 +118,46 @@ def test_padding_has_no_influence(attack, shadows, equal, differ):
         )
     equal(outcomes[0], outcomes[1])
     assert differ(outcomes[0], attack.fit(jax.random.key(0), *shadows))
+
+
+def test_more_padding_changes_nothing(shadows, equal, monkeypatch):
+    """A run gives the same network beside runs of more records, whose shape it shares."""
+    monkeypatch.setattr(network, "NUM_UPDATES", 200)
+    few = config.Attack(hidden=8, epochs=None, batch_size=16, learning_rate=0.05)
+    attack = network.make_attack(few, num_classes=NUM_CLASSES)
+    signals, membership, weights = jax.tree.map(lambda leaf: leaf[:3, :60], shadows)
+
+    def pad(leaf):
+        return np.pad(leaf, [(0, 0), (0, 23)] + [(0, 0)] * (leaf.ndim - 2))
+
+    plain = jax.jit(attack.fit)(jax.random.key(0), signals, membership, weights)
+    padded = jax.jit(attack.fit)(jax.random.key(0), jax.tree.map(pad, signals), pad(membership), pad(weights))
+    equal(padded["params"], plain["params"])
+    equal(padded["curve"], plain["curve"], atol=1e-6)
+
+
+def test_a_minibatch_is_half_members_and_never_padding():
+    membership = np.array([True, False, False, True, False, False, True])
+    weights = np.array([1, 1, 0, 1, 1, 1, 0], np.float32)
+    draw = jax.jit(network.make_draw(jnp.asarray(membership), jnp.asarray(weights), batch_size=3999))
+    members, others = np.split(np.asarray(draw(jax.random.key(0))), 2)
+    slots, counts = np.unique(members, return_counts=True)
+    np.testing.assert_array_equal(slots, [0, 3])
+    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+    slots, counts = np.unique(others, return_counts=True)
+    np.testing.assert_array_equal(slots, [1, 4, 5])
+    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_vmapped_equals_one_by_one(shadows, equal):
+    """Runs fitted together are those fitted alone."""
+    attack = network.make_attack(config.Attack(hidden=8, epochs=2, batch_size=64), num_classes=NUM_CLASSES)
+    keys = jax.random.split(jax.random.key(3), 2)
+    runs = jax.tree.map(lambda leaf: np.stack([leaf[:5], leaf[5:]]), shadows)
+    together, fit = jax.jit(jax.vmap(attack.fit))(keys, *runs), jax.jit(attack.fit)
+    for index in range(2):
+        alone = fit(keys[index], *jax.tree.map(lambda leaf, i=index: leaf[i], runs))
+        equal(jax.tree.map(lambda leaf, i=index: leaf[i], together), alone, rtol=1e-3, atol=1e-3)
 
 
 def test_unequal_numbers_of_in_and_out_are_balanced(attack, shadows, fresh):

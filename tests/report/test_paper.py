@@ -13,7 +13,7 @@ import rich.console
 import scipy.stats
 
 from fedmia_jax import report, store
-from fedmia_jax.report import figures, paper, paper_claims, paper_facts, paper_figures, tables
+from fedmia_jax.report import figures, paper, paper_claims, paper_facts, paper_figures, ranking, tables
 
 GRID = list(itertools.product((10, 20, 50, 100), (3, 10, 15), (100, 200)))
 SWEPT = ("data.num_classes", "federation.nodes", "federation.local_epochs")
@@ -428,3 +428,29 @@ def test_one_point_has_the_report_of_a_single_run(tmp_path):
         "# Leakage of a sequential federation: made up",
         *(f"## {table.title}" for table in tables.make_tables(results)),
     ]
+
+
+def of_protocol(rate, shift):
+    """Two cells of the paper's grid, moved by `shift`, as one protocol of several."""
+    rows = make([(10, 3, 100), (100, 3, 100)], shifts=(shift,)).with_columns(pl.lit(rate).alias("model.dropout_rate"))
+    return rows.with_columns(pl.col("run_id") + f"-{rate}")
+
+
+def test_protocols_are_ranked_by_their_distance():
+    """Known shifts from the paper: the smallest first, one that exploded last."""
+    swept = ("model.dropout_rate", "data.num_classes")
+    broken = of_protocol(0.9, 0.0).with_columns(pl.lit(None, pl.Float64).alias("accuracy"))
+    results = pl.concat([of_protocol(0.2, 0.03), broken, of_protocol(0.5, -0.01)])
+    assert ranking.applies(results, swept)
+    rows = ranking.rank(results, swept=swept, title="made up").rows
+    assert [row[:2] for row in rows] == [["1", "0.5"], ["2", "0.2"], ["3", "0.9"]]
+    assert set(rows[0][2:]) == {"0.010"}
+    assert set(rows[1][2:]) == {"0.030"}
+    assert set(rows[2][2:]) == {"-"}
+    for others, names in (
+        (of_protocol(0.2, 0.0), swept),  # one protocol
+        (results.filter(pl.col("data.num_classes") == 10), swept),  # one cell
+        (results, ("data.num_classes",)),  # nothing that tells protocols apart
+        (results.with_columns(pl.lit(7).alias("federation.nodes")), swept),  # not the paper's grid
+    ):
+        assert not ranking.applies(others, names)
