@@ -22,7 +22,7 @@ NUM_CLASSES, NUM_RECORDS, TURNS = 100, 10_000, 5
 
 
 def run(settings: config.Settings, console: rich.console.Console) -> tables.Table:
-    """Measures microseconds per model and step at batch sizes 32 and 128.
+    """Measures microseconds per model and step at the config's batch size and at 128.
 
     Args:
       settings: `data.num_features`, `model`, `training` and `shadow.count` are read.
@@ -33,7 +33,7 @@ def run(settings: config.Settings, console: rich.console.Console) -> tables.Tabl
       PyTorch.
     """
     rows = []
-    for batch_size in (32, 128):
+    for batch_size in sorted({settings.training.batch_size, 128}):
         with console.status(f"batch size {batch_size}: {TURNS} turns"):
             ways = make_ways(settings, batch_size=batch_size)
             compile_seconds = {name: _seconds(way) for name, (way, _) in ways.items()}
@@ -82,7 +82,12 @@ def _jax_way(settings, features, labels, *, batch_size: int, num_models: int) ->
     records = types.Records(jnp.asarray(features), jnp.asarray(labels))
     init_fn = model.make_init(module, num_features=features.shape[1])
     start = training.make_start(init_fn, optimizer=settings.training.optimizer)
-    fit = training.make_fit(model.make_apply(module), optimizer=settings.training.optimizer, batch_size=batch_size)
+    fit = training.make_fit(
+        model.make_apply(module),
+        optimizer=settings.training.optimizer,
+        batch_size=batch_size,
+        split=model.make_split(module),
+    )
     hyper = types.Hyper(jnp.float32(settings.training.learning_rate), jnp.float32(settings.model.dropout_rate))
     shard = types.Shard(jnp.arange(NUM_RECORDS, dtype=jnp.int32), jnp.ones(NUM_RECORDS, bool))
     keys = jax.random.split(jax.random.key(0), num_models)

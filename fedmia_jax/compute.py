@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedmia_jax import attacking, config, parts, plan, shadow, stages, types, workload
+from fedmia_jax import attacking, config, parts, plan, shadow, stages, types, workload, works
 from fedmia_jax.attacks import contract
 from fedmia_jax.data import pools
 
@@ -24,16 +24,16 @@ def train(
 ) -> None:
     """Trains central models, and keeps them at every epoch that is wanted."""
     del planned
-    works: list[stages.Model] = [unit.work for unit in chunk.units]
-    run, epochs = works[0].run, works[0].epochs
+    asked: list[works.Model] = [unit.work for unit in chunk.units]
+    run, epochs = asked[0].run, asked[0].epochs
     settings = config.static(run.settings)
     programs = shadow.make_train(
         run.module, settings.training, num_features=run.dataset.features.shape[1], devices=devices
     )
     records = lab.records(run.dataset, devices)
-    rows = np.stack([works[row].rows for row in chunk.rows])
-    keys = jnp.stack([works[row].run.key(works[row].purpose, works[row].number) for row in chunk.rows])
-    hyper = workload.hyper([works[row].run for row in chunk.rows])
+    rows = np.stack([asked[row].rows for row in chunk.rows])
+    keys = jnp.stack([asked[row].run.key(asked[row].purpose, asked[row].number) for row in chunk.rows])
+    hyper = workload.hyper([asked[row].run for row in chunk.rows])
     stacked = {"shard": types.Shard(rows, np.ones(rows.shape, bool)), "hyper": hyper, "key": keys}
 
     def segment(state, bounds):
@@ -51,22 +51,22 @@ def federate(
     lab: workload.Lab, planned: stages.Plan, chunk: plan.Chunk, part: parts.Part, devices: Devices, advance: Advance
 ) -> None:
     """Runs federations cycle by cycle, and scores the snapshots of each before the next."""
-    works: list[stages.Federation] = [unit.work for unit in chunk.units]
-    run, readers = works[0].run, works[0].readers
+    asked: list[works.Federation] = [unit.work for unit in chunk.units]
+    run, readers = asked[0].run, asked[0].readers
     score = attacking.make_score(
         run.module, tuple(reader.attack for reader in readers), num_classes=run.dataset.num_classes, devices=devices
     )
     records = lab.records(run.dataset, devices)
-    rows = np.stack([works[row].run.scored for row in chunk.rows])
+    rows = np.stack([asked[row].run.scored for row in chunk.rows])
 
     def read(cycle, snapshots):
-        fitted = _fitted(lab, planned, [works[row].readers for row in chunk.rows], cycle, run.settings.federation.nodes)
+        fitted = _fitted(lab, planned, [asked[row].readers for row in chunk.rows], cycle, run.settings.federation.nodes)
         found = score(records, (rows, snapshots, fitted))
         return found | ({"params": snapshots} if lab.keep_models else {})
 
-    shards = [works[row].run.shards for row in chunk.rows]
-    hyper = workload.hyper([works[row].run for row in chunk.rows])
-    keys = jnp.stack([works[row].run.key(pools.Purpose.FEDERATED) for row in chunk.rows])
+    shards = [asked[row].run.shards for row in chunk.rows]
+    hyper = workload.hyper([asked[row].run for row in chunk.rows])
+    keys = jnp.stack([asked[row].run.key(pools.Purpose.FEDERATED) for row in chunk.rows])
     group = [unit.work.run.shards for unit in chunk.group]
     _federate(lab, chunk, part, devices, advance, shards=shards, group=group, hyper=hyper, keys=keys, read=read)
 
@@ -81,7 +81,7 @@ def federate_shadows(
     """
     del planned
     (unit,) = chunk.units
-    work: stages.ShadowFederations = unit.work
+    work: works.ShadowFederations = unit.work
     run, count = work.run, len(work.shards)
     nodes = run.settings.federation.nodes
     devices = lab.devices
@@ -166,9 +166,9 @@ def fit(
     lab: workload.Lab, planned: stages.Plan, chunk: plan.Chunk, part: parts.Part, devices: Devices, advance: Advance
 ) -> None:
     """Fits the attacks of some adversaries on their central shadows."""
-    works: list[stages.Fit] = [unit.work for unit in chunk.units]
-    run = works[0].run
-    full = [works[row] for row in chunk.rows]
+    asked: list[works.Fit] = [unit.work for unit in chunk.units]
+    run = asked[0].run
+    full = [asked[row] for row in chunk.rows]
     shadows = [_models(lab, planned, work.models, work.epochs) for work in full]
     known = attacking.shadow_records(
         [work.run.split.members for work in full], [work.run.split.non_members for work in full]
@@ -176,9 +176,9 @@ def fit(
     keys = jnp.stack([work.run.key(pools.Purpose.ATTACK, 0) for work in full])
     fit_many = attacking.make_fit(run.module, run.settings.attack, num_classes=run.dataset.num_classes, devices=devices)
     fitted = jax.device_get(fit_many(lab.records(run.dataset, devices), (_stacked(shadows), *known, keys)))
-    for row, work in enumerate(works):
+    for row, work in enumerate(asked):
         _check_attack(lab, work.run, jax.tree.map(lambda leaf, row=row: leaf[row], fitted))
-    part.write("fitted", {"fitted": jax.tree.map(lambda leaf: leaf[: len(works)], fitted)})
+    part.write("fitted", {"fitted": jax.tree.map(lambda leaf: leaf[: len(asked)], fitted)})
     advance(chunk.steps)
 
 
@@ -196,11 +196,11 @@ def score_baselines(
     lab: workload.Lab, planned: stages.Plan, chunk: plan.Chunk, part: parts.Part, devices: Devices, advance: Advance
 ) -> None:
     """Scores all records at centralised targets."""
-    works: list[stages.Baseline] = [unit.work for unit in chunk.units]
-    run, full = works[0].run, [works[row] for row in chunk.rows]
+    asked: list[works.Baseline] = [unit.work for unit in chunk.units]
+    run, full = asked[0].run, [asked[row] for row in chunk.rows]
     score = attacking.make_score(
         run.module,
-        tuple(reader.attack for reader in works[0].readers),
+        tuple(reader.attack for reader in asked[0].readers),
         num_classes=run.dataset.num_classes,
         devices=devices,
     )
@@ -208,14 +208,14 @@ def score_baselines(
     fitted = _fitted(lab, planned, [work.readers for work in full], 0, 1)
     rows = np.stack([work.run.scored for work in full])
     found = jax.device_get(score(lab.records(run.dataset, devices), (rows, targets, fitted)))
-    part.write("scores", jax.tree.map(lambda leaf: leaf[: len(works)], found))
+    part.write("scores", jax.tree.map(lambda leaf: leaf[: len(asked)], found))
     advance(chunk.steps)
 
 
-def _fitted(lab, planned: stages.Plan, readers: Sequence[Sequence[stages.Reader]], cycle: int, num_snapshots: int):
+def _fitted(lab, planned: stages.Plan, readers: Sequence[Sequence[works.Reader]], cycle: int, num_snapshots: int):
     """Fitted attacks of the readers of S models at the snapshots of one cycle: by number, leaves [S, T, ...]."""
 
-    def one(reader: stages.Reader):
+    def one(reader: works.Reader):
         found = planned.fitted(lab.workdir.parts, reader, cycle)
         return jax.tree.map(lambda leaf: np.broadcast_to(leaf, (num_snapshots, *leaf.shape[1:])), found)
 
@@ -228,7 +228,7 @@ def _check_finite(lab: workload.Lab, chunk: plan.Chunk, finite: np.ndarray, wher
     for row in np.flatnonzero(~finite).tolist():
         run = chunk.units[min(row, len(chunk.units) - 1)].work.run
         rate = run.settings.training.learning_rate
-        stage = stages.STAGE[type(chunk.units[0].work)]
+        stage = works.stage_of(chunk.units[0].work)
         lab.fail(
             f"training.learning_rate={rate:g}: {stage} went non-finite in replicate {run.replicate} {where[row]}; "
             "lower it"

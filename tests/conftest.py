@@ -27,6 +27,7 @@ from fedmia_jax import (
     training,
     types,
     workload,
+    works,
 )
 from fedmia_jax.data import pools
 
@@ -175,7 +176,7 @@ class Lab:
             if isinstance(work, kind)
             and work.run is self.runs[run]
             and number in (None, getattr(work, "number", None))
-            and (kind is not stages.Model or work.purpose == pools.Purpose.SHADOW)
+            and (kind is not works.Model or work.purpose == pools.Purpose.SHADOW)
         ]
         unit = self.planned.address[key]
         names = sorted(path.name for path in self.kept.index[unit][0].iterdir() if path.is_dir())
