@@ -64,6 +64,9 @@ def main() -> None:
     except errors.InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr, flush=True)
+        os._exit(130)  # without waiting for the devices; what is on disk is whole
 
 
 def run(values: flags.FlagValues, console: rich.console.Console) -> None:

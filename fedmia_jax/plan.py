@@ -154,12 +154,13 @@ def run_chunks(
         finally:
             free.put(device)
 
-    with concurrent.futures.ThreadPoolExecutor(len(devices)) as pool:
-        waiting = [pool.submit(take, chunk) for chunk in single]
-        try:
-            for future in concurrent.futures.as_completed(waiting):
-                future.result()
-        except BaseException:
-            on_failure()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = concurrent.futures.ThreadPoolExecutor(len(devices))
+    waiting = [pool.submit(take, chunk) for chunk in single]
+    try:
+        for future in concurrent.futures.as_completed(waiting):
+            future.result()
+    except BaseException:
+        on_failure()
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # those at work end by themselves, at their next segment

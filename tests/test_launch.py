@@ -204,6 +204,16 @@ def test_a_sweep_its_plan_and_its_report(command, tmp_path):
     assert "holds another experiment (another sweep)" in told
 
 
+def test_an_interrupt_says_how_to_go_on(command, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch.experiment, "run", interrupt)
+    monkeypatch.setattr(launch.os, "_exit", sys.exit)
+    code, _, told = command(*SMALL, "--workdir={tmp}/out")
+    assert (code, told) == (130, "interrupted; the same command goes on where this one stopped\n")
+
+
 def test_without_cycles_there_is_only_the_baseline(command, tmp_path):
     code, out, told = command(*SMALL, "--config.federation.cycles=0", "--workdir={tmp}/out")
     assert (code, told) == (0, "")
