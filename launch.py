@@ -64,8 +64,11 @@ def main() -> None:
     except errors.InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        print(f"error: {error}; what is finished is kept, the same command goes on", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr, flush=True)
+        print("interrupted; a run goes on by the same command where this one stopped", file=sys.stderr, flush=True)
         os._exit(130)  # without waiting for the devices; what is on disk is whole
 
 
@@ -75,6 +78,7 @@ def run(values: flags.FlagValues, console: rich.console.Console) -> None:
     shown = progress.Progress(console)
     with shown.stage(f"records: {swept.settings.data.name}"):
         runs = workload.prepare(swept.points)
+        experiment.check_distinct(runs)
     datasets = list({one.dataset.fingerprint: one.dataset for one in runs}.values())
     title = dataset.join_titles(datasets)
     memory = {"budget": int(values.memory_gib * 2**30), "keep_models": values.keep_models}
@@ -167,6 +171,10 @@ def check_field_names(argv: list[str]) -> None:
     """Raises for a --config.FIELD that no config has."""
     known = config.fields()
     for arg in argv[1:]:
+        if re.match(r"--?config\.sweep(=|$)", arg):
+            raise errors.InputError(
+                f"{arg}: sweep one field at a time, --config.sweep.FIELD=V1,V2, or in a config file"
+            )
         name = re.match(r"--?(?:no)?config\.(?!sweep\.)([^=\[]+)", arg)
         if name and not any(field == name[1] or field.startswith(name[1] + ".") for field in known):
             raise errors.InputError(config.unknown_field(name[1]))

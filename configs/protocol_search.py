@@ -1,11 +1,11 @@
 """Which of the settings that the paper leaves open come nearest to its tables, on substitute records.
 
     python launch.py --config=configs/protocol_search.py:coarse   # Table I, many protocols
-    python launch.py --config=configs/protocol_search.py:fine     # Tables I and II, the ten best of those
+    python launch.py --config=configs/protocol_search.py:fine     # Tables I and II, the best of those
     python launch.py --config=configs/protocol_search.py:shadows  # kind and epochs of the shadows, for the best
 
 `coarse` trains centralised targets and shadows only: optimizer and batch size x dropout x epochs of the centralised
-run, for 10 and 100 classes. `fine` runs the ten best through federations of 3 and 15 nodes with 100 local epochs. The
+run, for 10 and 100 classes. `fine` runs the best through federations of 3 and 15 nodes with 100 local epochs. The
 report ranks protocols by the mean absolute difference from the paper. It is a fit on substitute data, not a finding
 about the paper's.
 """

@@ -83,15 +83,16 @@ def make_score(
     return shadow.make_parallel(score_one, devices=devices)
 
 
-def fit_nbytes(*, num_classes: int, num_shadows: int, num_records: int) -> int:
+def fit_nbytes(*, num_classes: int, num_features: int, num_shadows: int, num_records: int) -> int:
     """Returns the memory of fitting one adversary's attack, in bytes: logits, probabilities, inputs and their copies.
 
     Args:
       num_classes: K.
+      num_features: D; the records of one shadow are read at a time.
       num_shadows: J.
       num_records: m, records that each shadow is asked about.
     """
-    return 4 * num_shadows * num_records * 8 * num_classes
+    return 4 * num_records * (8 * num_shadows * num_classes + 2 * num_features)
 
 
 def shadow_records(

@@ -231,7 +231,8 @@ def _check_finite(lab: workload.Lab, chunk: plan.Chunk, finite: np.ndarray, wher
         stage = works.stage_of(chunk.units[0].work)
         lab.fail(
             f"training.learning_rate={rate:g}: {stage} went non-finite in replicate {run.replicate} {where[row]}; "
-            "lower it"
+            "lower it",
+            about=(run.settings, run.replicate),
         )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 import jax
 import polars as pl
 
-from fedmia_jax import compute, plan, results, stages, workload
+from fedmia_jax import compute, errors, plan, results, stages, workload
 from fedmia_jax.report import tables
 
 
@@ -29,11 +29,24 @@ def run(lab: workload.Lab, runs: Sequence[workload.Run]) -> pl.DataFrame:
     Raises:
       InputError: training or an attack of a single point went non-finite.
     """
-    planned = stages.make_plan(runs)
+    planned = stages.make_plan(runs, keep_models=lab.keep_models)
     for stage, units in planned.units.items():
         _run_stage(lab, planned, stage, units)
     with lab.stage("metrics", total=len(runs)) as advance:
         return results.tabulate(planned, lab.workdir.parts, advance)
+
+
+def check_distinct(runs: Sequence[workload.Run]) -> None:
+    """Raises where two points are the same experiment on the same records.
+
+    Raises:
+      InputError: such points, by what was asked of them.
+    """
+    seen: dict[str, workload.Run] = {}
+    for one in runs:
+        first = seen.setdefault(results.run_id(one), one)
+        if dict(first.values) != dict(one.values):
+            raise errors.InputError(f"sweep: {first.values} and {one.values} are the same; take one of them out")
 
 
 def chunks_of(lab: workload.Lab, units: Sequence[plan.Unit]) -> list[plan.Chunk]:
@@ -73,7 +86,8 @@ def _explain_group(lab: workload.Lab, stage: str, chunks: Sequence[plan.Chunk]) 
         cells += [str(rounds.nodes), str(rounds.local_epochs)]
     else:
         cells += ["", str(group[0].work.epochs[-1]) if models else ""]
-    devices = len(lab.devices) if first.wide else 1
+    devices = min(first.size, len(lab.devices)) if first.wide and not group[0].alone else len(lab.devices)
+    devices = devices if first.wide else 1
     cells += [f"{len(group):,}", f"{models:,}", f"{len(chunks):,}", str(devices)]
     memory = first.nbytes + devices * group[0].fixed_nbytes
     return [*cells, f"{memory / 2**20:,.0f}", f"{sum(unit.steps for unit in group):,.0f}" if models else ""]
@@ -87,7 +101,8 @@ def _run_stage(lab: workload.Lab, planned: stages.Plan, stage: str, units: Seque
         if len(missing) == len(chunk.units):
             todo.append(chunk)
         elif missing:  # the others were done under another plan
-            todo.append(dataclasses.replace(chunk, units=missing, size=len(missing)))
+            wide = chunk.wide and len(missing) >= len(lab.devices)
+            todo.append(dataclasses.replace(chunk, units=missing, size=len(missing), wide=wide))
     if not todo:
         return
     models = sum(unit.num_models for chunk in todo for unit in chunk.units)
@@ -96,7 +111,7 @@ def _run_stage(lab: workload.Lab, planned: stages.Plan, stage: str, units: Seque
 
         def one(chunk: plan.Chunk, devices: tuple[jax.Device, ...]) -> None:
             start = time.perf_counter()
-            part = lab.workdir.parts.part([unit.key for unit in chunk.units])
+            part = lab.workdir.parts.part([unit.key for unit in chunk.units], size=chunk.size)
             compute.COMPUTE[stage](lab, planned, chunk, part, devices[: chunk.size], advance)
             lab.workdir.parts.finish(part)
             seconds = round(time.perf_counter() - start, 3)

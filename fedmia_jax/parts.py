@@ -61,17 +61,22 @@ class Parts:
             shutil.rmtree(draft)
         for file in path.glob(f"*/{INDEX}"):
             self._enter(file.parent, json.loads(file.read_text()))
+            for state in file.parent.glob("state-*"):
+                shutil.rmtree(state)
 
-    def part(self, units: Sequence[str]) -> Part:
-        """Returns the part of these units, new or begun."""
-        path = self.path / config.fingerprint(list(units))
+    def part(self, units: Sequence[str], *, size: int) -> Part:
+        """Returns the part of these units, new or begun, computed as a stack of `size`."""
+        path = self.path / config.fingerprint(list(units), size)
         path.mkdir(parents=True, exist_ok=True)
         return Part(path, tuple(units))
 
     def finish(self, part: Part) -> None:
         """Enters a part's units in the index; its state is no longer needed."""
         draft = part.path / f".{INDEX}"
-        draft.write_text(json.dumps(part.units))
+        with open(draft, "w") as file:
+            json.dump(part.units, file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(draft, part.path / INDEX)
         for state in part.path.glob("state-*"):
             shutil.rmtree(state)

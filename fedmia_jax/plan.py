@@ -27,6 +27,7 @@ class Unit:
       nbytes: memory while it is in work, in bytes.
       fixed_nbytes: memory that a device needs once, however many units it has, in bytes.
       most: units that a device takes at a time, to be able to go on from there; 0 for no limit.
+      alone: the unit fills all devices by itself.
       num_models: models that are trained.
     """
 
@@ -37,6 +38,7 @@ class Unit:
     nbytes: int
     fixed_nbytes: int = 0
     most: int = 0
+    alone: bool = False
     num_models: int = 0
 
 
@@ -61,7 +63,7 @@ class Chunk:
 
     @property
     def nbytes(self) -> int:
-        """Memory that it needs on all its devices, repetitions counted once a device that is needed anyway."""
+        """Memory of its units, those that fill up counted too, beside what a device needs once."""
         return self.size * max(unit.nbytes for unit in self.units)
 
 
@@ -88,9 +90,7 @@ def make_chunks(units: Sequence[Unit], *, num_devices: int, budget: int) -> list
       The chunks, those on all devices first.
     """
     groups = make_groups(units)
-    narrow = [group for group in groups if -len(group) % num_devices > MOST_IDLE * len(group)]
-    if len(narrow) < 2:
-        narrow = []
+    narrow = _narrow(groups, num_devices=num_devices, budget=budget)
     wide: list[Chunk] = []
     single: list[Chunk] = []
     for group in groups:
@@ -100,10 +100,25 @@ def make_chunks(units: Sequence[Unit], *, num_devices: int, budget: int) -> list
     return wide + single
 
 
+def _narrow(groups: Sequence[Sequence[Unit]], *, num_devices: int, budget: int) -> list[Sequence[Unit]]:
+    """The groups that are done sooner side by side, a device each, than one after the other on all devices."""
+    narrow = [
+        group
+        for group in groups
+        if -len(group) % num_devices > MOST_IDLE * len(group)
+        and not group[0].alone
+        and num_devices * max(unit.nbytes + unit.fixed_nbytes for unit in group) <= budget
+    ]
+    steps = [sum(unit.steps for unit in group) for group in narrow]
+    side_by_side = max([sum(steps) / num_devices, *steps], default=0.0)
+    in_turn = sum(-(-len(group) // num_devices) * max(unit.steps for unit in group) for group in narrow)
+    return narrow if side_by_side < in_turn else []
+
+
 def _cut(group: Sequence[Unit], *, num_devices: int, budget: int) -> list[Chunk]:
     """Equal chunks of one group."""
     free = budget - num_devices * max(unit.fixed_nbytes for unit in group)
-    largest = max(1, free // max(unit.nbytes for unit in group))
+    largest = 1 if group[0].alone else max(1, free // max(unit.nbytes for unit in group))
     most = group[0].most * num_devices
     if most:
         largest = min(largest, most)
@@ -159,8 +174,8 @@ def run_chunks(
     try:
         for future in concurrent.futures.as_completed(waiting):
             future.result()
-    except BaseException:
-        on_failure()
+    except BaseException as error:
+        on_failure()  # those at work end at their next segment; the folder is theirs until then
+        pool.shutdown(wait=not isinstance(error, KeyboardInterrupt), cancel_futures=True)
         raise
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # those at work end by themselves, at their next segment
+    pool.shutdown()

@@ -57,12 +57,12 @@ def tabulate(planned: stages.Plan, kept: parts.Parts, advance: Callable[[float],
     names = list(SCHEMA)
     first = names.index(ALWAYS[0])
     schema = {name: SCHEMA[name] for name in names[:first]} | swept | {name: SCHEMA[name] for name in names[first:]}
-    rows = []
+    tables = []
     for run, recipe in zip(planned.runs, planned.recipes, strict=True):
-        rows += _rows(run, _collect(planned, kept, run, recipe))
+        tables.append(pl.DataFrame(_rows(run, _collect(planned, kept, run, recipe)), schema=schema))
         advance(1)
     # One file order for readers: the baseline of all runs, then the federations.
-    return pl.DataFrame(rows, schema=schema).sort("phase", maintain_order=True)
+    return pl.concat(tables).sort("phase", maintain_order=True)
 
 
 def _collect(planned: stages.Plan, kept: parts.Parts, run: workload.Run, recipe: stages.Recipe) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def attacked_names(num_nodes: int) -> list[str]:
 def membership(owners: np.ndarray, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
     """Members bool[N + 1, M] of every node and of the union, and non-members bool[M], from owners i32[M]."""
     nodes = owners == np.arange(num_nodes)[:, None]
-    return np.concatenate([nodes, nodes.any(axis=0, keepdims=True)]), owners < 0
+    return np.concatenate([nodes, nodes.any(axis=0, keepdims=True)]), owners == -1
 
 
 @functools.cache
@@ -136,7 +136,8 @@ def _rows(run: workload.Run, scored: dict[str, Any]) -> list[dict[str, Any]]:
 def run_id(run: workload.Run) -> str:
     """Fingerprint of a point: its settings without replicates, and the content of its records."""
     plain = dataclasses.asdict(dataclasses.replace(run.settings, replicates=1))
-    del plain["data"]["path"]
+    del plain["data"]["path"]  # the content counts, wherever it lies
+    plain["data"]["num_classes"] = run.dataset.num_classes
     return config.fingerprint(plain, run.dataset.fingerprint)
 
 

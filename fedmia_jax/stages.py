@@ -6,6 +6,8 @@ points that do not never do. A model that is wanted after several numbers of epo
 
 import dataclasses
 import hashlib
+import inspect
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +16,8 @@ import numpy as np
 
 from fedmia_jax import config, parts, plan, workload, works
 from fedmia_jax.data import pools
+
+RECIPE = 1  # Raise it whenever the same settings would train other models or fit other attacks.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +62,12 @@ class Plan:
         return found if reader.per_snapshot else jax.tree.map(lambda leaf: leaf[None], found)
 
 
-def make_plan(runs: Sequence[workload.Run]) -> Plan:
+def make_plan(runs: Sequence[workload.Run], *, keep_models: bool = False) -> Plan:
     """Lists what is to be done for some runs, everything once.
 
     Args:
       runs: of one or many points.
+      keep_models: federations leave their snapshots too; those that were run without are run again.
 
     Returns:
       The plan; nothing has been computed.
@@ -79,7 +84,7 @@ def make_plan(runs: Sequence[workload.Run]) -> Plan:
         elif isinstance(item, (works.Baseline, works.Federation)):
             item = dataclasses.replace(item, readers=tuple(extras))
         asked = [dataclasses.asdict(extra) if isinstance(extra, works.Reader) else extra for extra in extras]
-        unit = works.make_unit(config.fingerprint(key, asked), item)
+        unit = works.make_unit(config.fingerprint(key, asked, keep_models and not isinstance(item, works.Model)), item)
         address[key], work[key] = unit.key, item
         units[works.stage_of(item)].append(unit)
     return Plan(runs, recipes, address, work, units)
@@ -136,6 +141,7 @@ def _add_shadow_federations(wanted: Wanted, run: workload.Run) -> works.Reader:
 def facts(run: workload.Run) -> dict[str, Any]:
     """What every trained model depends on beside its records' rows."""
     return {
+        "code": code(run),
         "records": run.dataset.fingerprint,
         "num_classes": run.dataset.num_classes,
         "seed": run.settings.seed,
@@ -143,6 +149,14 @@ def facts(run: workload.Run) -> dict[str, Any]:
         "model": dataclasses.asdict(run.settings.model),
         "training": dataclasses.asdict(run.settings.training),
     }
+
+
+def code(run: workload.Run) -> dict[str, str]:
+    """What computes: the recipe, the libraries, and the source of a network from outside this package."""
+    name = type(run.module).__module__
+    foreign = not name.startswith("fedmia_jax.")
+    source = inspect.getsource(sys.modules[name]) if foreign else ""
+    return {"recipe": str(RECIPE), "jax": jax.__version__, "backend": jax.default_backend(), "network": source}
 
 
 def _rounds(run: workload.Run) -> dict[str, Any]:

@@ -94,9 +94,12 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
       InputError: the folder holds none.
     """
     try:
-        return json.loads((path / "config.json").read_text())
+        found = json.loads((path / "config.json").read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise errors.InputError(f"workdir={path}: no readable config.json there ({error})") from error
+    if not isinstance(found, dict) or not {"title", "fingerprint", "records", "settings", "sweep"} <= set(found):
+        raise errors.InputError(f"workdir={path}: made by another version; choose another --workdir")
+    return found
 
 
 def describe(settings: config.Settings, points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import resource
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -68,31 +68,33 @@ class Lab:
     strict: bool = True  # what goes non-finite ends the run, rather than leaving its numbers empty
     stop: threading.Event = dataclasses.field(default_factory=threading.Event)
     placed: dict[Any, jax.Array] = dataclasses.field(default_factory=dict)
-    warned: set[str] = dataclasses.field(default_factory=set)
+    warned: set[Hashable] = dataclasses.field(default_factory=set)
 
     def records(self, dataset: datasets.Dataset, devices: tuple[jax.Device, ...]) -> types.Records:
         """The records of a data set on some devices, copied there once; leaves as `types.Records`."""
-        place: Any = devices[0]
-        if len(devices) > 1:
-            mesh = jax.sharding.Mesh(np.array(devices), (shadow.AXIS,))
-            place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        mesh = jax.sharding.Mesh(np.array(devices), (shadow.AXIS,))
+        everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
         def put(name: str, array: np.ndarray) -> jax.Array:
-            if (name, devices) not in self.placed:
-                self.placed[name, devices] = jax.device_put(array, place)
-            return self.placed[name, devices]
+            for device in devices:
+                if (name, device) not in self.placed:
+                    self.placed[name, device] = jax.device_put(array, device)
+            single = [self.placed[name, device] for device in devices]
+            if len(devices) == 1:
+                return single[0]
+            return jax.make_array_from_single_device_arrays(array.shape, everywhere, single)
 
         return types.Records(
             put(dataset.features_fingerprint, dataset.features), put(dataset.fingerprint, dataset.labels)
         )
 
-    def warn(self, text: str) -> None:
-        """Shows a warning, once."""
-        if text not in self.warned:
-            self.warned.add(text)
+    def warn(self, text: str, *, about: Hashable = None) -> None:
+        """Shows a warning, once for each thing that it is about."""
+        if (about or text) not in self.warned:
+            self.warned.add(about or text)
             self.show.warn(text)
 
-    def fail(self, text: str) -> None:
+    def fail(self, text: str, *, about: Hashable = None) -> None:
         """Ends a strict run, or goes on with a warning.
 
         Raises:
@@ -100,7 +102,7 @@ class Lab:
         """
         if self.strict:
             raise errors.InputError(text)
-        self.warn(text)
+        self.warn(text, about=about)
 
     @contextlib.contextmanager
     def stage(self, title: str, *, total: float | None = None) -> Iterator[Callable[[float], None]]:
@@ -128,6 +130,12 @@ def check(settings: config.Settings) -> None:
     attacks.make_attacks(settings.attack, num_classes=2)
 
 
+DEALING = {  # fields that say how records are dealt, not which there are, at their defaults
+    name: getattr(config.Data(), name)
+    for name in ("num_federation", "num_test", "num_shadow_pool", "partition", "alpha", "sizes")
+}
+
+
 def prepare(points: Sequence[sweep.Point]) -> list[Run]:
     """Reads the records of every point and draws those of its replicates; what points share is made once.
 
@@ -137,7 +145,11 @@ def prepare(points: Sequence[sweep.Point]) -> list[Run]:
     for point in points:
         check(point.settings)
     read = functools.cache(data.read)
-    load = functools.cache(functools.partial(datasets.load, read=read))
+    load_fn = functools.cache(functools.partial(datasets.load, read=read))
+
+    def load(data_settings: config.Data) -> datasets.Dataset:
+        return load_fn(dataclasses.replace(data_settings, **DEALING))
+
     draw = functools.cache(functools.partial(_draw, load))
     runs = []
     for point in points:

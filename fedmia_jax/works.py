@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
+import jax
 import numpy as np
 
 from fedmia_jax import attacking, config, plan, shadow, workload
@@ -76,6 +77,13 @@ def _updates(run: workload.Run, sizes: Iterable[int]) -> int:
     return sum(-(-int(size) // run.settings.training.batch_size) for size in sizes)
 
 
+def _memory(state: int, work: int, *, at_once: int = 1) -> dict[str, Any]:
+    """A unit's bytes: a CPU core works at one unit after the other, an accelerator at all of its units at once."""
+    if jax.default_backend() == "cpu":
+        return {"nbytes": state, "fixed_nbytes": work}
+    return {"nbytes": state + at_once * work}
+
+
 def _nbytes(run: workload.Run) -> tuple[int, int]:
     """Memory of a model in training, and of its parameters alone."""
     num_features = run.dataset.features.shape[1]
@@ -87,6 +95,16 @@ def _nbytes(run: workload.Run) -> tuple[int, int]:
 def _scoring_nbytes(run: workload.Run) -> int:
     """Memory of a block of records on its way through a model and the attacks."""
     return attacking.RECORD_BLOCK * 4 * (run.dataset.features.shape[1] + 8 * run.dataset.num_classes)
+
+
+def _fit_nbytes(run: workload.Run, num_records: int) -> int:
+    """Memory of fitting one attack, each shadow asked about so many records."""
+    return attacking.fit_nbytes(
+        num_classes=run.dataset.num_classes,
+        num_features=run.dataset.features.shape[1],
+        num_shadows=run.settings.shadow.count,
+        num_records=num_records,
+    )
 
 
 def _model_unit(key: str, work: Model) -> plan.Unit:
@@ -107,14 +125,13 @@ def _fit_unit(key: str, work: Fit) -> plan.Unit:
     """An adversary's fit as a unit: its memory is a device's, which fits one after the other."""
     run, (_, params) = work.run, _nbytes(work.run)
     count, num_records = len(work.models), run.split.members.shape[1] + run.split.non_members.shape[1]
-    memory = attacking.fit_nbytes(num_classes=run.dataset.num_classes, num_shadows=count, num_records=num_records)
+    memory = _fit_nbytes(run, num_records)
     return plan.Unit(
         key,
         _static(run, count, run.split.members.shape, run.split.non_members.shape, run.settings.attack),
         work,
         steps=1.0,
-        nbytes=count * (params + 9 * num_records),
-        fixed_nbytes=memory,
+        **_memory(count * (params + 9 * num_records), memory),
         most=8,
     )
 
@@ -130,16 +147,14 @@ def _shadow_federations_unit(key: str, work: ShadowFederations) -> plan.Unit:
     run, (training, params) = work.run, _nbytes(work.run)
     rounds, count = run.settings.federation, len(work.shards)
     updates = sum(_updates(run, item.sizes) for item in work.shards)
-    num_records = run.split.non_members.shape[1] + max(int(item.sizes.max()) for item in work.shards)
+    memory = _fit_nbytes(run, run.split.non_members.shape[1] + max(int(item.sizes.max()) for item in work.shards))
     return plan.Unit(
         key,
         (_federation_static(run), run.split.members.shape, run.split.non_members.shape, run.settings.attack),
         work,
         steps=rounds.cycles * rounds.local_epochs * updates,
-        nbytes=count * (training + 2 * rounds.nodes * params),
-        fixed_nbytes=attacking.fit_nbytes(
-            num_classes=run.dataset.num_classes, num_shadows=count, num_records=num_records
-        ),
+        **_memory(count * (training + 2 * rounds.nodes * params), memory, at_once=rounds.nodes),
+        alone=True,
         num_models=count,
     )
 
@@ -152,8 +167,7 @@ def _baseline_unit(key: str, work: Baseline) -> plan.Unit:
         _static(run, len(run.scored), tuple(reader.attack for reader in work.readers)),
         work,
         steps=1.0,
-        nbytes=params + (5 + 4 * len(work.readers)) * len(run.scored),
-        fixed_nbytes=_scoring_nbytes(run),
+        **_memory(params + (5 + 4 * len(work.readers)) * len(run.scored), _scoring_nbytes(run)),
     )
 
 
@@ -168,8 +182,10 @@ def _federation_unit(key: str, work: Federation) -> plan.Unit:
         (_federation_static(run), readers),
         work,
         steps=rounds.cycles * rounds.local_epochs * _updates(run, run.shards.sizes),
-        nbytes=training + 2 * rounds.nodes * params + 2 * scores + 4 * len(run.scored) + 16 * run.shards.mask.size,
-        fixed_nbytes=_scoring_nbytes(run),
+        **_memory(
+            training + 2 * rounds.nodes * params + 2 * scores + 4 * len(run.scored) + 16 * run.shards.mask.size,
+            _scoring_nbytes(run),
+        ),
         num_models=1,
     )
 

@@ -161,7 +161,7 @@ class Lab:
     @property
     def planned(self) -> stages.Plan:
         """What was done."""
-        return stages.make_plan(self.runs)
+        return stages.make_plan(self.runs, keep_models=True)
 
     @property
     def kept(self) -> parts.Parts:

@@ -184,7 +184,8 @@ def test_a_rerun_finds_everything_done(leaky, run_sweep, monkeypatch):
     """Nothing is trained, fitted or scored again, and the table is equal."""
     for stage in compute.COMPUTE:
         monkeypatch.setitem(compute.COMPUTE, stage, lambda *args: pytest.fail("computed again"))
-    assert run_sweep(dataclasses.asdict(leaky.settings), leaky.folder / "run")[1].equals(leaky.table)
+    again = run_sweep(dataclasses.asdict(leaky.settings), leaky.folder / "run", keep_models=True)[1]
+    assert again.equals(leaky.table)
 
 
 def test_a_replicate_alone_equals_itself_among_others(leaky, run_sweep):
@@ -194,6 +195,17 @@ def test_a_replicate_alone_equals_itself_among_others(leaky, run_sweep):
     numbers = [name for name, kind in alone.schema.items() if kind == pl.Float64]
     assert alone.drop(numbers).equals(among.drop(numbers))
     np.testing.assert_allclose(alone.select(numbers), among.select(numbers), atol=5e-3)
+
+
+def test_shadow_federations_of_several_runs(run_sweep, tmp_path):
+    """Each adversary's are run and fitted by themselves; two replicates equal one by one."""
+    values = {**TINY, "shadow": {"count": 2, "kind": "federated"}, "replicates": 2}
+    runs, both = run_sweep(values, tmp_path / "both")
+    _, second = run_sweep(values, tmp_path / "second", only=[1])
+    numbers = [name for name, kind in both.schema.items() if kind == pl.Float64]
+    found = both.filter(replicate=1).select(numbers).to_numpy().astype(float)
+    np.testing.assert_allclose(found, second.select(numbers).to_numpy().astype(float), atol=0.02)
+    assert len(stages.make_plan(runs).units["shadow federations"]) == 2
 
 
 def test_shadow_federations_of_unequal_nodes(matched):
@@ -218,6 +230,15 @@ def test_training_that_explodes_is_one_line(make_lab):
             federation={"local_epochs": 5},
         )
     assert str(caught.value).startswith("training.learning_rate=1e+38: central models went non-finite in replicate 0")
+
+
+def test_records_dealt_to_no_node_are_on_neither_side(run_sweep, tmp_path):
+    """121 records over two nodes leave one out: it is no member of a node, and no non-member."""
+    values = {**TINY, "data": {**TINY["data"], "num_federation": 121}}
+    runs, table = run_sweep(values, tmp_path)
+    assert np.count_nonzero(runs[0].owners == -2) == 1
+    assert table["num_non_members"].unique().to_list() == [120]
+    assert sorted(table["num_members"].unique().to_list()) == [60, 120]
 
 
 def test_scored_records_are_the_federation_then_the_test_pool(leaky):

@@ -83,6 +83,8 @@ CONFIGS = [
     ("--mode=prepare", "--out=None: --mode=prepare needs --out=FILE.npz"),
     ("--config.sweep.federation.node=3", "sweep.federation.node: no such field; did you mean federation.nodes?"),
     ("--config.sweep.federation.nodes=0,3", "federation.nodes=0: must be at least 1"),
+    ("--config.sweep={}", "--config.sweep={}: sweep one field at a time, --config.sweep.FIELD=V1,V2, or in a config"),
+    ("--config.sweep.data.num_classes=None,100", "sweep: {'data.num_classes': None} and {'data.num_classes': 100} are"),
     ("--config.sweep.seed=1,x", "seed=x: expected an integer (root of all randomness)"),
     ("--config.sweep.replicates=1,2", "sweep.replicates: set replicates itself; every point gets as many"),
     ("--config.federation.cycles=-1", "federation.cycles=-1: must be at least 0"),
@@ -211,7 +213,7 @@ def test_an_interrupt_says_how_to_go_on(command, monkeypatch):
     monkeypatch.setattr(launch.experiment, "run", interrupt)
     monkeypatch.setattr(launch.os, "_exit", sys.exit)
     code, _, told = command(*SMALL, "--workdir={tmp}/out")
-    assert (code, told) == (130, "interrupted; the same command goes on where this one stopped\n")
+    assert (code, told) == (130, "interrupted; a run goes on by the same command where this one stopped\n")
 
 
 def test_without_cycles_there_is_only_the_baseline(command, tmp_path):

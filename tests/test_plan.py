@@ -38,14 +38,23 @@ def test_the_budget_counts_what_a_device_needs_once():
 
 
 def test_groups_that_cannot_fill_the_machine_run_side_by_side():
-    chunks = plan.make_chunks(units(("a", 3), ("b", 8), ("c", 1)), num_devices=2, budget=10**6)
+    chunks = plan.make_chunks(units(("a", 3), ("b", 8), ("c", 3)), num_devices=2, budget=10**6)
     assert [(chunk.units[0].static, chunk.size, chunk.wide) for chunk in chunks] == [
         ("b", 8, True),
         ("a", 3, False),
-        ("c", 1, False),
+        ("c", 3, False),
     ]
-    alone = plan.make_chunks(units(("a", 3), ("b", 8)), num_devices=2, budget=10**6)
-    assert all(chunk.wide for chunk in alone), "beside nobody it gets all devices"
+    for groups, budget in (
+        ((("a", 3), ("b", 8)), 10**6),  # beside nobody it gets all devices
+        ((("a", 33), ("b", 1)), 10**6),  # a device would work long after the other has finished
+        ((("a", 3), ("c", 3)), 19),  # two at a time do not fit
+    ):
+        assert all(chunk.wide for chunk in plan.make_chunks(units(*groups), num_devices=2, budget=budget))
+
+
+def test_a_unit_that_fills_all_devices_is_a_chunk_by_itself():
+    chunks = plan.make_chunks(units(("a", 3), ("b", 3), alone=True), num_devices=2, budget=10**6)
+    assert [(len(chunk.units), chunk.size, chunk.wide) for chunk in chunks] == [(1, 1, True)] * 6
 
 
 def test_a_stage_may_ask_for_small_chunks():

@@ -62,7 +62,7 @@ CHANGES = [
     ("attack.hidden", 32, ALL - {"central models"}),
     ("attack.epochs", 7, ALL - {"central models"}),
     ("attack.learning_rate", 0.03, ALL - {"central models"}),
-    ("attack.batch_size", 256, ALL - {"central models"}),
+    ("attack.batch_size", 128, ALL - {"central models"}),
 ]
 
 
@@ -121,6 +121,25 @@ def test_shadow_federations_depend_on_their_records():
     members[0, 0] = run.split.non_members[0, 0]
     moved = dataclasses.replace(run, split=dataclasses.replace(run.split, members=members))
     assert by_stage(stages.make_plan([moved]))["shadow federations"] != by_stage(first)["shadow federations"]
+
+
+def test_keys_see_the_code_of_a_network_from_outside(tmp_path, monkeypatch):
+    """Its source counts, not only its name."""
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for number in (1, 2):
+        source = "from fedmia_jax.model import Mlp\n\n\nclass Mine(Mlp):\n    pass\n" + "\n# changed\n" * number
+        (tmp_path / f"mine{number}.py").write_text(source)
+        (run,) = draw({"model.name": [f"mine{number}:Mine"]})
+        found.append(stages.code(run))
+    assert found[0] != found[1]
+    assert stages.code(draw({})[0])["network"] == ""
+
+
+def test_kept_models_are_another_outcome(before):
+    planned = stages.make_plan(draw({}), keep_models=True)
+    assert by_stage(planned)["central models"] == before["central models"]
+    assert not by_stage(planned)["federations"] & before["federations"]
 
 
 def test_a_digest_sees_content_type_and_shape():

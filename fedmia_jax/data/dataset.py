@@ -51,7 +51,7 @@ def load(settings: config.Data, *, read: data.Reader = data.read) -> Dataset:
     else:
         title = f"{title}, {num_classes} classes"
     assert num_classes is not None
-    content = hashlib.sha256(raw.fingerprint().encode() + np.ascontiguousarray(labels).tobytes())
+    content = hashlib.sha256(f"{raw.fingerprint()};{num_classes};".encode() + np.ascontiguousarray(labels).tobytes())
     return Dataset(raw.features, labels, num_classes, title, content.hexdigest()[:16], raw.fingerprint()[:16])
 
 

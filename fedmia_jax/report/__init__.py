@@ -52,6 +52,7 @@ def _sweep(
     if ranking.applies(results, swept):
         ranked = ranking.rank(results, swept=swept, title=title)
         return [ranked.to_markdown(), *texts], [_shorten(ranked)], []
+    results = results.filter(pl.col("accuracy").is_not_null().all().over("run_id"))  # what exploded has no numbers
     if not paper.applies(results):
         return texts, shown, []
     more, compared = paper.sections(results, title=title)

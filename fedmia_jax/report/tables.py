@@ -85,7 +85,7 @@ def interval(values: np.ndarray) -> float:
 
 def mean(values: np.ndarray) -> str:
     """The mean over replicates with its 95% t-interval, as text; a dash where there is none."""
-    if not len(values):
+    if not len(values) or np.isnan(values).any():  # training of a replicate went non-finite
         return "-"
     width = interval(values)
     return f"{values.mean():.3f}" + ("" if np.isnan(width) else f" ±{width:.3f}")
@@ -111,7 +111,7 @@ def make_points(results: pl.DataFrame, *, swept: Sequence[str], title: str) -> l
         part = results.filter(pl.col("attack") == attack)
         points = part.partition_by("run_id", *swept, maintain_order=True)
         rows = [[*(value(point[name][0]) for name in swept), *_point(point)] for point in points]
-        number, held_out = part["replicate"].n_unique(), part["attack_held_out_accuracy"].to_numpy()
+        number, held_out = part["replicate"].n_unique(), part["attack_held_out_accuracy"].drop_nulls().to_numpy()
         caption = (
             f"{f'Means of {number} replicates, ± 95% t' if number > 1 else 'One replicate'}. Attack accuracies: on the "
             "centralised target, on all nodes from the last model, and on N1 from the models that N1 handed on (mean "
@@ -138,8 +138,6 @@ def value(value: Any) -> str:
     """A swept value as text."""
     if value is None:
         return "unset"
-    if isinstance(value, pl.Series):
-        return ", ".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
