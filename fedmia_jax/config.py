@@ -356,6 +356,7 @@ def _list_fields() -> None:
     for name, field in fields().items():
         choices = field.metadata["choices"]
         meaning = field.metadata["help"] + (f" ({', '.join(choices)})" if choices else "")
+        meaning += "; traced: values of a sweep share a program" if name in traced() else ""
         print(f"--config.{name}={'' if values[name] is None else values[name]}\n    {meaning}")
 
 

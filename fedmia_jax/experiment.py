@@ -86,8 +86,9 @@ def _explain_group(lab: workload.Lab, stage: str, chunks: Sequence[plan.Chunk]) 
         cells += [str(rounds.nodes), str(rounds.local_epochs)]
     else:
         cells += ["", str(group[0].work.epochs[-1]) if models else ""]
-    devices = min(first.size, len(lab.devices)) if first.wide and not group[0].alone else len(lab.devices)
-    devices = devices if first.wide else 1
+    devices = 1
+    if first.wide:
+        devices = len(lab.devices) if group[0].alone else min(first.size, len(lab.devices))
     cells += [f"{len(group):,}", f"{models:,}", f"{len(chunks):,}", str(devices)]
     memory = first.nbytes + devices * group[0].fixed_nbytes
     return [*cells, f"{memory / 2**20:,.0f}", f"{sum(unit.steps for unit in group):,.0f}" if models else ""]

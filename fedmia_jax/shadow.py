@@ -154,7 +154,6 @@ def make_train(
     *,
     num_features: int,
     devices: tuple[jax.Device, ...],
-    skip_empty: bool = False,
 ) -> Programs:
     """Builds the training of S models, each on one shard of its own.
 
@@ -163,13 +162,12 @@ def make_train(
       settings: optimizer and batch size; the traced numbers come with the call.
       num_features: D.
       devices: where S is split over.
-      skip_empty: see `training.make_fit`.
 
     Returns:
       `start(keys) -> state` and `advance(records, state, part, epochs) -> (state, finite bool[S])` where `part` has
       the leading axis S (`shard`, `hyper`, `key`) and `epochs` is (first, end).
     """
-    start_fn, fit_fn = _make_training(module, settings, num_features=num_features, skip_empty=skip_empty)
+    start_fn, fit_fn = _make_training(module, settings, num_features=num_features, skip_empty=False)
 
     def advance_one(shared, one):
         part = one["part"]

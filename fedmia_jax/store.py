@@ -147,6 +147,8 @@ def open_workdir(
                 f"workdir={path}: another process is running there; wait for it or choose another --workdir"
             ) from error
         _check_owner(path, record)  # somebody may have taken it in between
+        for draft in [*path.glob(".*.*"), *(path / "figures").glob(".*.*")]:  # of a process that was killed
+            draft.unlink()
         workdir = Workdir(path)
         workdir.write_text("config.json", json.dumps(record, indent=2) + "\n")
         workdir.write_text("environment.json", json.dumps(environment(), indent=2) + "\n")
