@@ -15,7 +15,6 @@ import os
 import pathlib
 import re
 import sys
-import tempfile
 
 import jax
 import platformdirs
@@ -82,15 +81,14 @@ def run(values: flags.FlagValues, console: rich.console.Console) -> None:
     datasets = list({one.dataset.fingerprint: one.dataset for one in runs}.values())
     title = dataset.join_titles(datasets)
     memory = {"budget": int(values.memory_gib * 2**30), "keep_models": values.keep_models}
-    if values.dry_run:
-        console.print(title, highlight=False, soft_wrap=True)
-        with tempfile.TemporaryDirectory() as nowhere:
-            lab = workload.Lab(store.Workdir(pathlib.Path(nowhere)), shown, **memory)
-            console.print(experiment.explain(lab, runs).to_rich())
-        return
     described = store.describe(swept.settings, [point.values for point in swept.points])
     prints = [one.fingerprint for one in datasets]
     path = values.workdir or pathlib.Path("runs") / f"{config_name(values)}-{store.fingerprint(described, prints)}"
+    if values.dry_run:
+        console.print(title, highlight=False, soft_wrap=True)
+        lab = workload.Lab(store.Workdir(pathlib.Path(path)), shown, **memory)  # the folder is not made
+        console.print(experiment.explain(lab, runs).to_rich())
+        return
     with store.open_workdir(path, described, records=prints, title=title) as workdir:
         console.print(f"{title}\nresults in {workdir.path}", highlight=False, soft_wrap=True)
         lab = workload.Lab(workdir, shown, strict=len(swept.points) == 1, **memory)

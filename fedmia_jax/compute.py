@@ -24,16 +24,16 @@ def train(
 ) -> None:
     """Trains central models, and keeps them at every epoch that is wanted."""
     del planned
-    asked: list[works.Model] = [unit.work for unit in chunk.units]
+    asked: list[works.Model] = chunk.stack
     run, epochs = asked[0].run, asked[0].epochs
     settings = config.static(run.settings)
     programs = shadow.make_train(
         run.module, settings.training, num_features=run.dataset.features.shape[1], devices=devices
     )
     records = lab.records(run.dataset, devices)
-    rows = np.stack([asked[row].rows for row in chunk.rows])
-    keys = jnp.stack([asked[row].run.key(asked[row].purpose, asked[row].number) for row in chunk.rows])
-    hyper = workload.hyper([asked[row].run for row in chunk.rows])
+    rows = np.stack([work.rows for work in asked])
+    keys = jnp.stack([work.run.key(work.purpose, work.number) for work in asked])
+    hyper = workload.hyper([work.run for work in asked])
     stacked = {"shard": types.Shard(rows, np.ones(rows.shape, bool)), "hyper": hyper, "key": keys}
 
     def segment(state, bounds):
@@ -51,22 +51,22 @@ def federate(
     lab: workload.Lab, planned: stages.Plan, chunk: plan.Chunk, part: parts.Part, devices: Devices, advance: Advance
 ) -> None:
     """Runs federations cycle by cycle, and scores the snapshots of each before the next."""
-    asked: list[works.Federation] = [unit.work for unit in chunk.units]
+    asked: list[works.Federation] = chunk.stack
     run, readers = asked[0].run, asked[0].readers
     score = attacking.make_score(
         run.module, tuple(reader.attack for reader in readers), num_classes=run.dataset.num_classes, devices=devices
     )
     records = lab.records(run.dataset, devices)
-    rows = np.stack([asked[row].run.scored for row in chunk.rows])
+    rows = np.stack([work.run.scored for work in asked])
 
     def read(cycle, snapshots):
-        fitted = _fitted(lab, planned, [asked[row].readers for row in chunk.rows], cycle, run.settings.federation.nodes)
+        fitted = _fitted(lab, planned, [work.readers for work in asked], cycle, run.settings.federation.nodes)
         found = score(records, (rows, snapshots, fitted))
         return found | ({"params": snapshots} if lab.keep_models else {})
 
-    shards = [asked[row].run.shards for row in chunk.rows]
-    hyper = workload.hyper([asked[row].run for row in chunk.rows])
-    keys = jnp.stack([asked[row].run.key(pools.Purpose.FEDERATED) for row in chunk.rows])
+    shards = [work.run.shards for work in asked]
+    hyper = workload.hyper([work.run for work in asked])
+    keys = jnp.stack([work.run.key(pools.Purpose.FEDERATED) for work in asked])
     group = [unit.work.run.shards for unit in chunk.group]
     _federate(lab, chunk, part, devices, advance, shards=shards, group=group, hyper=hyper, keys=keys, read=read)
 
@@ -154,7 +154,7 @@ def _go(lab, chunk, part, state, segment, segments, advance, *, lengths, save_se
             raise InterruptedError("another part has failed")
         state, pieces = segment(state, bounds)
         for name, tree in pieces.items():
-            part.write(name, jax.tree.map(lambda leaf: leaf[: len(chunk.units)], jax.device_get(tree)))
+            part.write(name, tree)
         last = number + 1 == len(segments)
         if not last and time.perf_counter() - saved >= save_seconds:
             part.save(number + 1, jax.device_get(state))
@@ -166,19 +166,18 @@ def fit(
     lab: workload.Lab, planned: stages.Plan, chunk: plan.Chunk, part: parts.Part, devices: Devices, advance: Advance
 ) -> None:
     """Fits the attacks of some adversaries on their central shadows."""
-    asked: list[works.Fit] = [unit.work for unit in chunk.units]
+    asked: list[works.Fit] = chunk.stack
     run = asked[0].run
-    full = [asked[row] for row in chunk.rows]
-    shadows = [_models(lab, planned, work.models, work.epochs) for work in full]
+    shadows = [_models(lab, planned, work.models, work.epochs) for work in asked]
     known = attacking.shadow_records(
-        [work.run.split.members for work in full], [work.run.split.non_members for work in full]
+        [work.run.split.members for work in asked], [work.run.split.non_members for work in asked]
     )
-    keys = jnp.stack([work.run.key(pools.Purpose.ATTACK, 0) for work in full])
+    keys = jnp.stack([work.run.key(pools.Purpose.ATTACK, 0) for work in asked])
     fit_many = attacking.make_fit(run.module, run.settings.attack, num_classes=run.dataset.num_classes, devices=devices)
     fitted = jax.device_get(fit_many(lab.records(run.dataset, devices), (_stacked(shadows), *known, keys)))
-    for row, work in enumerate(asked):
-        _check_attack(lab, work.run, jax.tree.map(lambda leaf, row=row: leaf[row], fitted))
-    part.write("fitted", {"fitted": jax.tree.map(lambda leaf: leaf[: len(asked)], fitted)})
+    for row, unit in enumerate(chunk.units):
+        _check_attack(lab, unit.work.run, jax.tree.map(lambda leaf, row=row: leaf[row], fitted))
+    part.write("fitted", {"fitted": fitted})
     advance(chunk.steps)
 
 
@@ -196,19 +195,18 @@ def score_baselines(
     lab: workload.Lab, planned: stages.Plan, chunk: plan.Chunk, part: parts.Part, devices: Devices, advance: Advance
 ) -> None:
     """Scores all records at centralised targets."""
-    asked: list[works.Baseline] = [unit.work for unit in chunk.units]
-    run, full = asked[0].run, [asked[row] for row in chunk.rows]
+    asked: list[works.Baseline] = chunk.stack
+    run = asked[0].run
     score = attacking.make_score(
         run.module,
         tuple(reader.attack for reader in asked[0].readers),
         num_classes=run.dataset.num_classes,
         devices=devices,
     )
-    targets = _stacked([_models(lab, planned, [work.model], work.epochs) for work in full])
-    fitted = _fitted(lab, planned, [work.readers for work in full], 0, 1)
-    rows = np.stack([work.run.scored for work in full])
-    found = jax.device_get(score(lab.records(run.dataset, devices), (rows, targets, fitted)))
-    part.write("scores", jax.tree.map(lambda leaf: leaf[: len(asked)], found))
+    targets = _stacked([_models(lab, planned, [work.model], work.epochs) for work in asked])
+    fitted = _fitted(lab, planned, [work.readers for work in asked], 0, 1)
+    rows = np.stack([work.run.scored for work in asked])
+    part.write("scores", score(lab.records(run.dataset, devices), (rows, targets, fitted)))
     advance(chunk.steps)
 
 
@@ -226,7 +224,7 @@ def _fitted(lab, planned: stages.Plan, readers: Sequence[Sequence[works.Reader]]
 def _check_finite(lab: workload.Lab, chunk: plan.Chunk, finite: np.ndarray, where: Sequence[str]) -> None:
     """Says which model is no longer finite; the end of a single experiment, and an empty row of a sweep."""
     for row in np.flatnonzero(~finite).tolist():
-        run = chunk.units[min(row, len(chunk.units) - 1)].work.run
+        run = chunk.units[min(row, len(chunk.units) - 1)].work.run  # of shadow federations the rows are shadows
         rate = run.settings.training.learning_rate
         stage = works.stage_of(chunk.units[0].work)
         lab.fail(

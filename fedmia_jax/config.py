@@ -178,8 +178,9 @@ def traced() -> list[str]:
 def fields(settings_type: type = Settings, prefix: str = "") -> dict[str, dataclasses.Field]:
     """Returns every leaf field by its dotted name, in declaration order."""
     found: dict[str, dataclasses.Field] = {}
+    hints = _hints(settings_type)
     for field in dataclasses.fields(settings_type):
-        nested = _hints(settings_type)[field.name]
+        nested = hints[field.name]
         if dataclasses.is_dataclass(nested):
             found |= fields(typing.cast(type, nested), f"{prefix}{field.name}.")
         else:
@@ -200,17 +201,24 @@ def get(settings: Settings, name: str) -> Any:
     return value
 
 
-def flatten(settings: Settings) -> dict[str, Any]:
-    """Returns every leaf value by its dotted name."""
-    return {name: get(settings, name) for name in fields()}
-
-
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mapping -> one level by dotted name."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return found
+
+
+def nest(flat_values: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flat`."""
+    tree: dict[str, Any] = {}
+    for name, value in flat_values.items():
+        *groups, last = name.split(".")
+        node = tree
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[last] = value
+    return tree
 
 
 def fingerprint(*parts: Any) -> str:
@@ -352,7 +360,7 @@ def check_arg(arg: str, *, known: tuple[str, ...]) -> None:
 
 def _list_fields() -> None:
     """Prints every field with its default and its meaning."""
-    values = flatten(Settings())
+    values = flat(dataclasses.asdict(Settings()))
     for name, field in fields().items():
         choices = field.metadata["choices"]
         meaning = field.metadata["help"] + (f" ({', '.join(choices)})" if choices else "")

@@ -7,7 +7,7 @@ that the same command goes on where an earlier one stopped.
 
 import dataclasses
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import jax
 import polars as pl
@@ -59,10 +59,8 @@ def explain(lab: workload.Lab, runs: Sequence[workload.Run]) -> tables.Table:
     planned = stages.make_plan(runs)
     rows = []
     for stage, units in planned.units.items():
-        groups: dict[Hashable, list[plan.Chunk]] = {}
-        for chunk in chunks_of(lab, units):
-            groups.setdefault(chunk.units[0].static, []).append(chunk)
-        rows += [_explain_group(lab, stage, chunks) for chunks in groups.values()]
+        firsts = (chunk for chunk in chunks_of(lab, units) if chunk.units[0] is chunk.group[0])
+        rows += [_explain_group(lab, stage, first) for first in firsts]
     units = [unit for of_stage in planned.units.values() for unit in of_stage]
     header = ["stage", "classes", "nodes", "epochs", "units", "models", "chunks", "devices", "MiB", "updates"]
     points, models = len({results.run_id(run) for run in runs}), sum(unit.num_models for unit in units)
@@ -75,9 +73,9 @@ def explain(lab: workload.Lab, runs: Sequence[workload.Run]) -> tables.Table:
     return tables.Table("Plan", header, rows, caption)
 
 
-def _explain_group(lab: workload.Lab, stage: str, chunks: Sequence[plan.Chunk]) -> list[str]:
-    """The cells of one group."""
-    first, group = chunks[0], chunks[0].group
+def _explain_group(lab: workload.Lab, stage: str, first: plan.Chunk) -> list[str]:
+    """The cells of one group, from its first chunk."""
+    group = first.group
     models = sum(unit.num_models for unit in group)
     run = group[0].work.run
     rounds = run.settings.federation
@@ -89,7 +87,7 @@ def _explain_group(lab: workload.Lab, stage: str, chunks: Sequence[plan.Chunk]) 
     devices = 1
     if first.wide:
         devices = len(lab.devices) if group[0].alone else min(first.size, len(lab.devices))
-    cells += [f"{len(group):,}", f"{models:,}", f"{len(chunks):,}", str(devices)]
+    cells += [f"{len(group):,}", f"{models:,}", f"{-(-len(group) // first.size):,}", str(devices)]
     memory = first.nbytes + devices * group[0].fixed_nbytes
     return [*cells, f"{memory / 2**20:,.0f}", f"{sum(unit.steps for unit in group):,.0f}" if models else ""]
 

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fedmia_jax import config, errors
+from fedmia_jax import config, errors, files
 
 INDEX = "units.json"
 
@@ -29,9 +29,13 @@ class Part:
     units: tuple[str, ...]
 
     def write(self, piece: str, tree: Mapping[str, Any]) -> None:
-        """Keeps a finished piece, leaves with the units along the first axis; one that is there stays."""
+        """Keeps a finished piece, leaves with the units along the first axis; one that is there stays.
+
+        What stands behind the units only filled up the stack, and is left out.
+        """
         if not (self.path / piece).exists():
-            _write(self.path / piece, config.flat(tree))
+            leaves = config.flat(jax.device_get(tree))
+            _write(self.path / piece, {name: leaf[: len(self.units)] for name, leaf in leaves.items()})
 
     def save(self, done: int, state: Any) -> None:
         """Keeps the state after `done` segments, in place of the one before."""
@@ -59,6 +63,8 @@ class Parts:
         self.index: dict[str, tuple[pathlib.Path, int]] = {}
         for draft in path.glob("*/.draft-*"):
             shutil.rmtree(draft)
+        for torn in path.glob(f"*/.{INDEX}.*"):
+            torn.unlink()
         for file in path.glob(f"*/{INDEX}"):
             self._enter(file.parent, json.loads(file.read_text()))
             for state in file.parent.glob("state-*"):
@@ -72,12 +78,8 @@ class Parts:
 
     def finish(self, part: Part) -> None:
         """Enters a part's units in the index; its state is no longer needed."""
-        draft = part.path / f".{INDEX}"
-        with open(draft, "w") as file:
-            json.dump(part.units, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, part.path / INDEX)
+        with files.replacing(part.path / INDEX) as file:
+            file.write(json.dumps(part.units).encode())
         for state in part.path.glob("state-*"):
             shutil.rmtree(state)
         self._enter(part.path, part.units)
@@ -93,22 +95,10 @@ class Parts:
           InputError: files of the workdir are missing or damaged.
         """
         path, row = self.index[unit]
-        return nest({name: np.array(leaf[row]) for name, leaf in _read(path / piece).items()})
+        return config.nest({name: np.array(leaf[row]) for name, leaf in _read(path / piece).items()})
 
     def _enter(self, path: pathlib.Path, units: Sequence[str]) -> None:
         self.index |= {unit: (path, row) for row, unit in reversed(list(enumerate(units)))}
-
-
-def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `config.flat`."""
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        *groups, last = name.split(".")
-        node = tree
-        for group in groups:
-            node = node.setdefault(group, {})
-        node[last] = value
-    return tree
 
 
 def _write(path: pathlib.Path, leaves: Mapping[str, Any]) -> None:

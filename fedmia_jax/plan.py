@@ -57,6 +57,11 @@ class Chunk:
         return [min(row, len(self.units) - 1) for row in range(self.size)]
 
     @property
+    def stack(self) -> list[Any]:
+        """The work at each place."""
+        return [self.units[row].work for row in self.rows]
+
+    @property
     def steps(self) -> float:
         """Model updates in it."""
         return sum(unit.steps for unit in self.units)

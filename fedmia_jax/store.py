@@ -15,35 +15,16 @@ import os
 import pathlib
 import platform
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import jax
 import polars as pl
 
-from fedmia_jax import config, errors, parts
+from fedmia_jax import config, errors, files, parts
 
 CSV_ROWS = 100_000  # results.csv is written below this
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "polars", "ml-collections")
-
-
-@contextlib.contextmanager
-def replacing(path: os.PathLike | str) -> Iterator[BinaryIO]:
-    """Opens a file that takes the place of `path` only when the block ends without an exception."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        pathlib.Path(name).unlink(missing_ok=True)
-        raise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +40,10 @@ class Workdir:
 
     def write_results(self, table: pl.DataFrame) -> None:
         """Writes `results.parquet`, and `results.csv` where it is small enough to open."""
-        with replacing(self.path / "results.parquet") as file:
+        with files.replacing(self.path / "results.parquet") as file:
             table.write_parquet(file)
         if table.height < CSV_ROWS:
-            with replacing(self.path / "results.csv") as file:
+            with files.replacing(self.path / "results.csv") as file:
                 table.write_csv(file)
 
     def read_results(self) -> pl.DataFrame:
@@ -78,7 +59,7 @@ class Workdir:
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a text file."""
-        with replacing(self.path / name) as file:
+        with files.replacing(self.path / name) as file:
             file.write(text.encode())
 
     def log(self, **values: Any) -> None:

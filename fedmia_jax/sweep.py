@@ -1,7 +1,6 @@
 """A config with a `sweep` -> the points to run: every combination of values, or the points of a list."""
 
 import ast
-import copy
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
@@ -45,13 +44,13 @@ def expand(config: Mapping[str, Any]) -> Sweep:
     Raises:
       InputError: a field that does not exist or cannot be swept, no values, a value out of range, two equal points.
     """
-    base, asked = configs.plain(config), config.get("sweep") or {}
+    base, asked = configs.flat(configs.plain(config)), config.get("sweep") or {}
     chosen = _zipped(asked) if isinstance(asked, Sequence) and not isinstance(asked, str) else _cartesian(asked)
     names = tuple(chosen[0])
     points: list[Point] = []
     seen: dict[configs.Settings, int] = {}
     for values in chosen:
-        settings = configs.from_config(_replaced(base, values))
+        settings = configs.from_config(configs.nest(base | values))
         if settings in seen:
             raise errors.InputError(f"sweep={values}: the same as point {seen[settings] + 1}; take one of them out")
         seen[settings] = len(points)
@@ -107,15 +106,3 @@ def _check_name(name: str) -> None:
         raise errors.InputError(f"sweep.{configs.unknown_field(name)}")
     if name == "replicates":
         raise errors.InputError("sweep.replicates: set replicates itself; every point gets as many")
-
-
-def _replaced(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields with some of them, by dotted name, at other values."""
-    nested = copy.deepcopy(dict(base))
-    for name, value in values.items():
-        *groups, last = name.split(".")
-        part = nested
-        for group in groups:
-            part = part.setdefault(group, {})
-        part[last] = value
-    return nested

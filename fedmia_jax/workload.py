@@ -17,6 +17,11 @@ from fedmia_jax import attacks, config, data, errors, model, progress, shadow, s
 from fedmia_jax.data import dataset as datasets
 from fedmia_jax.data import pools
 
+DEALING = {  # fields that say how records are dealt, not which there are, at their defaults
+    name: getattr(config.Data(), name)
+    for name in ("num_federation", "num_test", "num_shadow_pool", "partition", "alpha", "sizes")
+}
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
@@ -128,12 +133,6 @@ def check(settings: config.Settings) -> None:
     """
     model.make_model(settings.model, num_classes=2)
     attacks.make_attacks(settings.attack, num_classes=2)
-
-
-DEALING = {  # fields that say how records are dealt, not which there are, at their defaults
-    name: getattr(config.Data(), name)
-    for name in ("num_federation", "num_test", "num_shadow_pool", "partition", "alpha", "sizes")
-}
 
 
 def prepare(points: Sequence[sweep.Point]) -> list[Run]:

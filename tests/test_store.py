@@ -32,33 +32,6 @@ def change(settings=SETTINGS, **groups):
     return dataclasses.replace(settings, **values)
 
 
-def test_replacing_makes_folders_and_files(tmp_path):
-    path = tmp_path / "a" / "b" / "file.txt"
-    for text in (b"one", b"two"):
-        with store.replacing(path) as file:
-            file.write(text)
-        assert path.read_bytes() == text
-    assert list(path.parent.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_exception_leaves_the_old_file_whole(tmp_path, error):
-    path = tmp_path / "file.txt"
-    path.write_bytes(b"old")
-
-    def write():
-        with store.replacing(path) as file:
-            file.write(b"new")
-            file.flush()
-            assert path.read_bytes() == b"old"
-            raise error
-
-    with pytest.raises(error):
-        write()
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_the_fingerprint_ignores_where_the_file_lies():
     assert mark(change(data={"path": "/elsewhere/x.npz"})) == mark()
 

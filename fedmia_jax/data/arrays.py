@@ -1,13 +1,12 @@
 """Arrays: any data set as an .npz file, which is also what `--mode=prepare` writes."""
 
-import contextlib
 import os
 import zipfile
 import zlib
 
 import numpy as np
 
-from fedmia_jax import config
+from fedmia_jax import config, files
 from fedmia_jax.data import records
 
 _NAMES = ("features", "labels", "num_classes", "title")
@@ -79,16 +78,8 @@ def save(path: str | os.PathLike[str], arrays: dict[str, np.ndarray]) -> None:
     Raises:
       OSError: the place cannot be written.
     """
-    folder, name = os.path.split(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    draft = os.path.join(folder, f".{name}.{os.getpid()}")
-    try:
-        with open(draft, "wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **arrays)
-        os.replace(draft, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(draft)
+    with files.replacing(path) as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 
 def _load(path: str) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fedmia_jax import store
+from fedmia_jax import files, store
 from fedmia_jax.report import tables
 
 LINES = {  # column: (name in the legend, colour, width)
@@ -66,7 +66,7 @@ def draw(workdir: store.Workdir, results: pl.DataFrame, *, title: str) -> list[s
 
 def save(workdir: store.Workdir, name: str, figure: Figure) -> None:
     """Writes a figure to `figures/NAME.png` of the workdir and closes it."""
-    with store.replacing(workdir.path / "figures" / f"{name}.png") as file:
+    with files.replacing(workdir.path / "figures" / f"{name}.png") as file:
         figure.savefig(file, format="png", dpi=130)
     plt.close(figure)
 
@@ -161,7 +161,7 @@ def _snapshots(part: pl.DataFrame) -> list[str]:
 def grid(results: pl.DataFrame, *, title: str) -> Figure:
     """Draws attack accuracy as a heat map, attacked party by snapshot; means over replicates."""
     order: Sequence[str] = results["attacked"].unique(maintain_order=True).to_list()
-    snapshots = results["snapshot"].unique(maintain_order=True).to_list()
+    snapshots = _snapshots(results)
     means = results.group_by("attacked", "snapshot").agg(pl.col("accuracy").mean())
     found = {(attacked, snapshot): value for attacked, snapshot, value in means.iter_rows()}
     values = np.array([[found[attacked, snapshot] for snapshot in snapshots] for attacked in order])

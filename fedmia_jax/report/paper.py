@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from fedmia_jax.report import paper_claims, paper_figures, tables
+from fedmia_jax.report import paper_claims, paper_facts, paper_figures, tables
 
 CELL = paper_claims.CELL
 SWEPT = {"data.num_classes": "classes", "federation.nodes": "nodes", "federation.local_epochs": "local_epochs"}
@@ -101,7 +101,7 @@ def _centralised(part: pl.DataFrame) -> pl.DataFrame:
     """One row for each class number and replicate, and for each number of epochs where these differ."""
     columns = [column for column, _ in MEASURED.values()]
     central = (
-        part.filter(pl.col("phase") == "centralised", pl.col("attacked") == "union")
+        paper_facts.of_central(part)
         .group_by("classes", "local_epochs", "replicate", maintain_order=True)
         .agg(pl.col(columns).mean())
     )
@@ -119,8 +119,7 @@ def _centralised(part: pl.DataFrame) -> pl.DataFrame:
 def _final(part: pl.DataFrame) -> pl.DataFrame:
     """One row for each cell and replicate: the last snapshot of the last cycle."""
     columns = [column for column, _ in MEASURED.values()]
-    final = part.filter(pl.col("phase") == "federated", pl.col("attacked") == "union")
-    final = final.filter(pl.col("cycle") == pl.col("cycle").max().over(CELL), pl.col("node") == pl.col("nodes"))
+    final = paper_facts.of_last(part)
     return final.select(pl.lit("II").alias("table"), *CELL, "replicate", *columns)
 
 

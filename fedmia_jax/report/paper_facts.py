@@ -30,15 +30,22 @@ def from_results(rows: pl.DataFrame) -> Facts:
     """Takes from the rows what the claims are about."""
     key = [*CELL, "replicate"]
     scores = {"test_accuracy": pl.col("target_test_accuracy"), "attack_accuracy": pl.col("accuracy")}
-    union = rows.filter(pl.col("attacked") == "union")
-    central = union.filter(pl.col("phase") == "centralised").select(*key, **scores)
-    federated = pl.col("phase") == "federated"
-    last = (pl.col("cycle") == pl.col("cycle").max().over(CELL)) & (pl.col("node") == pl.col("nodes"))
-    final = union.filter(federated).filter(last).select(*key, **scores)
-    single = rows.filter(federated, pl.col("attacked").str.contains(r"^N\d+$"))
+    single = rows.filter(pl.col("phase") == "federated", pl.col("attacked").str.contains(r"^N\d+$"))
     single = single.with_columns(target=pl.col("attacked").str.strip_prefix("N").cast(pl.Int64))
     single = single.sort(*key, "target", "cycle", "node")
+    central, final = (frame.select(*key, **scores) for frame in (of_central(rows), of_last(rows)))
     return Facts(central, final, _visits(single), _swings(single))
+
+
+def of_central(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the centralised targets, all their records attacked."""
+    return rows.filter(pl.col("phase") == "centralised", pl.col("attacked") == "union")
+
+
+def of_last(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the federations' last models, the records of all nodes attacked."""
+    union = rows.filter(pl.col("phase") == "federated", pl.col("attacked") == "union")
+    return union.filter(pl.col("cycle") == pl.col("cycle").max().over(CELL), pl.col("node") == pl.col("nodes"))
 
 
 def _visits(single: pl.DataFrame) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fedmia_jax.report import figures
+from fedmia_jax.report import figures, paper_facts
 
 COLOURS = {10: "#0072b2", 20: "#009e73", 50: "#e69f00", 100: "#d55e00"}  # classes
 MARKERS = {None: "s", 3: "o", 10: "^", 15: "D"}  # nodes; none: centralised
@@ -36,7 +36,7 @@ def _panel(rows: pl.DataFrame, federated: pl.DataFrame, classes: int, epochs: in
     part = federated.filter(cell)
     if part.is_empty():
         return None
-    central = rows.filter(*cell, pl.col("phase") == "centralised", pl.col("attacked") == "union")["accuracy"]
+    central = paper_facts.of_central(rows).filter(cell)["accuracy"]
     baseline = central.to_numpy().mean() if len(central) else float("nan")
     return figures.Panel(f"{classes} classes, {epochs} epochs a visit", part, float(baseline))
 
