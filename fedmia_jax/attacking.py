@@ -42,7 +42,12 @@ def make_fit(
 
 @functools.cache
 def make_score(
-    module: nn.Module, readers: tuple[config.Attack, ...], *, num_classes: int, devices: tuple[jax.Device, ...]
+    module: nn.Module,
+    readers: tuple[config.Attack, ...],
+    *,
+    num_classes: int,
+    devices: tuple[jax.Device, ...],
+    phi: bool = False,
 ) -> Callable[..., Any]:
     """Builds the scoring of every record by every attack at some snapshots of S models.
 
@@ -51,11 +56,13 @@ def make_score(
       readers: the attacks of each adversary that reads the snapshots.
       num_classes: K.
       devices: where S is split over.
+      phi: keep `signals.phi` of every record as well.
 
     Returns:
       `score(records, (rows i32[S, M], snapshots, fitted)) -> found`, where snapshots lead with [S, T] and `fitted` is a
       mapping of reader's number to fitted attacks with leaves [S, T, ...]. Found are `correct` bool[S, T, M], whether
-      the model's answer is right, and by reader's number `scores` f32[S, T, M] and `threshold` f32[S, T] by attack.
+      the model's answer is right, by reader's number `scores` f32[S, T, M] and `threshold` f32[S, T] by attack, and
+      `phi` f32[S, T, M] where asked for.
     """
     made = {str(number): attacks.make_attacks(one, num_classes=num_classes) for number, one in enumerate(readers)}
     read = signals.make_signals(model.make_apply(module))
@@ -67,14 +74,15 @@ def make_score(
                 number: {name: attack.score(fitted[number][name], seen)[0] for name, attack in found.items()}
                 for number, found in made.items()
             }
-            return signals.correct(seen)[0], each
+            own = {"correct": signals.correct(seen)[0]} | ({"phi": signals.phi(seen)[0]} if phi else {})
+            return own, each
 
-        right, scores = jax.lax.map(record, rows, batch_size=RECORD_BLOCK)
+        own, scores = jax.lax.map(record, rows, batch_size=RECORD_BLOCK)
         thresholds = {
             number: {name: attack.threshold(fitted[number][name]) for name, attack in found.items()}
             for number, found in made.items()
         }
-        return {"correct": right} | {n: {"scores": scores[n], "threshold": thresholds[n]} for n in made}
+        return own | {n: {"scores": scores[n], "threshold": thresholds[n]} for n in made}
 
     def score_one(records, one):
         rows, snapshots, fitted = one

@@ -54,7 +54,11 @@ def federate(
     asked: list[works.Federation] = chunk.stack
     run, readers = asked[0].run, asked[0].readers
     score = attacking.make_score(
-        run.module, tuple(reader.attack for reader in readers), num_classes=run.dataset.num_classes, devices=devices
+        run.module,
+        tuple(reader.attack for reader in readers),
+        num_classes=run.dataset.num_classes,
+        devices=devices,
+        phi=bool(run.settings.shadow.federations),
     )
     records = lab.records(run.dataset, devices)
     rows = np.stack([work.run.scored for work in asked])
@@ -64,10 +68,10 @@ def federate(
         found = score(records, (rows, snapshots, fitted))
         return found | ({"params": snapshots} if lab.keep_models else {})
 
-    shards = [work.run.shards for work in asked]
+    shards = [work.shards for work in asked]
     hyper = workload.hyper([work.run for work in asked])
-    keys = jnp.stack([work.run.key(pools.Purpose.FEDERATED) for work in asked])
-    group = [unit.work.run.shards for unit in chunk.group]
+    keys = jnp.stack([work.key for work in asked])
+    group = [unit.work.shards for unit in chunk.group]
     _federate(lab, chunk, part, devices, advance, shards=shards, group=group, hyper=hyper, keys=keys, read=read)
 
 
@@ -85,9 +89,7 @@ def federate_shadows(
     run, count = work.run, len(work.shards)
     nodes = run.settings.federation.nodes
     devices = lab.devices
-    fit = attacking.make_fit(
-        run.module, run.settings.attack, num_classes=run.dataset.num_classes, devices=devices[:nodes]
-    )
+    fit = attacking.make_fit(run.module, run.attack, num_classes=run.dataset.num_classes, devices=devices[:nodes])
     group = [item for other in chunk.group for item in other.work.shards]
     members = [np.stack([item.indices[node][item.mask[node]] for item in work.shards]) for node in range(nodes)]
     known = attacking.shadow_records(members, [run.split.non_members] * nodes)
@@ -173,7 +175,7 @@ def fit(
         [work.run.split.members for work in asked], [work.run.split.non_members for work in asked]
     )
     keys = jnp.stack([work.run.key(pools.Purpose.ATTACK, 0) for work in asked])
-    fit_many = attacking.make_fit(run.module, run.settings.attack, num_classes=run.dataset.num_classes, devices=devices)
+    fit_many = attacking.make_fit(run.module, run.attack, num_classes=run.dataset.num_classes, devices=devices)
     fitted = jax.device_get(fit_many(lab.records(run.dataset, devices), (_stacked(shadows), *known, keys)))
     for row, unit in enumerate(chunk.units):
         _check_attack(lab, unit.work.run, jax.tree.map(lambda leaf, row=row: leaf[row], fitted))
@@ -236,7 +238,7 @@ def _check_finite(lab: workload.Lab, chunk: plan.Chunk, finite: np.ndarray, wher
 
 def _check_attack(lab: workload.Lab, run: workload.Run, fitted: Any) -> None:
     """Says where an attack is not finite, and warns where it has not converged."""
-    settings = run.settings.attack
+    settings = run.attack
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fitted)):
         lab.fail(f"attack.learning_rate={settings.learning_rate:g}: fitting an attack went non-finite; lower it")
         return

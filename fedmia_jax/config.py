@@ -94,13 +94,21 @@ class Shadow:
     epochs: int | None = _field(None, "epochs of a shadow; unset: those of what it stands for", low=1)
     num_train: int | None = _field(None, "records a shadow trains on; unset: data.num_federation", low=1)
     num_out: int | None = _field(None, "records it does not; unset: as num_train, or what the pool still has", low=1)
+    federations: int = _field(0, "reference federations, for attacks that compare a record with itself", low=0)
+    audit: bool = _field(True, "they train on the audited records, each in its share of them; else on the shadow pool")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Attack:
     """The attacks and the paper's attack network."""
 
-    names: tuple[str, ...] = _field(("network",), "attacks to run, by their names in attacks.ATTACKS")
+    names: tuple[str, ...] = _field(("network",), "attacks to run, by their names in attacks.ATTACKS or COMPARISONS")
+    views: tuple[str, ...] = _field(("outsider", "coordinator"), "who attacks, by the names in adversary.py")
+    variance: str = _field("pooled", "LiRA: variance of all records or of each", choices=("pooled", "per_record"))
+    gamma: float = _field(1.0, "RMIA: ratio by which a record must beat a population record", low=1.0)
+    offline_a: float = _field(
+        0.3, "RMIA offline: how far p(x) is believed to exceed its mean without x", low=0.0, high=1.0
+    )
     hidden: int = _field(64, "sigmoid units of the attack network", low=1)
     epochs: int | None = _field(None, "passes over the shadows' outputs; unset: what makes 10,000 updates", low=1)
     learning_rate: float = _field(0.1, "peak step size of its Adam, decayed to zero", above=0.0)
@@ -333,6 +341,13 @@ def _check_together(settings: Settings) -> None:
         raise errors.InputError(
             f"federation.nodes={nodes}: more nodes than data.num_federation={data.num_federation} records; "
             "use fewer nodes or more records"
+        )
+    shadow = settings.shadow
+    if shadow.federations == 1:
+        raise errors.InputError("shadow.federations=1: one reference shows no spread; use 0, or some")
+    if shadow.federations and not settings.federation.cycles:
+        raise errors.InputError(
+            f"shadow.federations={shadow.federations}: federation.cycles=0 leaves nothing to compare"
         )
     if data.partition != "sizes" and data.sizes:
         raise errors.InputError(

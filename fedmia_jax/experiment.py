@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import jax
 import polars as pl
 
-from fedmia_jax import compute, errors, plan, results, stages, workload
+from fedmia_jax import compute, errors, findings, plan, results, stages, store, workload
 from fedmia_jax.report import tables
 
 
@@ -33,7 +33,15 @@ def run(lab: workload.Lab, runs: Sequence[workload.Run]) -> pl.DataFrame:
     for stage, units in planned.units.items():
         _run_stage(lab, planned, stage, units)
     with lab.stage("metrics", total=len(runs)) as advance:
-        return results.tabulate(planned, lab.workdir.parts, advance)
+        table = results.tabulate(planned, lab.workdir.parts, advance)
+    points = findings.points_of(runs)
+    if not points:
+        return table
+    with lab.stage("adversaries", total=sum(len(point[0].settings.attack.names) for point in points)) as advance:
+        found = findings.study(planned, lab.workdir.parts, advance)
+    for name in store.TABLES:
+        lab.workdir.write_table(name, getattr(found, name))
+    return pl.concat([table, found.rows])
 
 
 def check_distinct(runs: Sequence[workload.Run]) -> None:

@@ -52,17 +52,21 @@ def tabulate(planned: stages.Plan, kept: parts.Parts, advance: Callable[[float],
       The results; columns as the design's contract, those that a sweep varies among them, null where the sample
       cannot resolve a number or training went non-finite.
     """
-    swept = {name: COLUMN_TYPES.get(config.kind(name), pl.String) for name in planned.runs[0].values}
-    swept = {name: kind for name, kind in swept.items() if name not in SCHEMA}
-    names = list(SCHEMA)
-    first = names.index(ALWAYS[0])
-    schema = {name: SCHEMA[name] for name in names[:first]} | swept | {name: SCHEMA[name] for name in names[first:]}
-    tables = []
+    tables, schema = [], schema_of(planned.runs[0])
     for run, recipe in zip(planned.runs, planned.recipes, strict=True):
         tables.append(pl.DataFrame(_rows(run, _collect(planned, kept, run, recipe)), schema=schema))
         advance(1)
     # One file order for readers: the baseline of all runs, then the federations.
     return pl.concat(tables).sort("phase", maintain_order=True)
+
+
+def schema_of(run: workload.Run) -> dict[str, Any]:
+    """Returns the columns of the results, those that the run's sweep varies among them."""
+    swept = {name: COLUMN_TYPES.get(config.kind(name), pl.String) for name in run.values}
+    swept = {name: kind for name, kind in swept.items() if name not in SCHEMA}
+    names = list(SCHEMA)
+    first = names.index(ALWAYS[0])
+    return {name: SCHEMA[name] for name in names[:first]} | swept | {name: SCHEMA[name] for name in names[first:]}
 
 
 def _collect(planned: stages.Plan, kept: parts.Parts, run: workload.Run, recipe: stages.Recipe) -> dict[str, Any]:
@@ -107,32 +111,34 @@ def _rows(run: workload.Run, scored: dict[str, Any]) -> list[dict[str, Any]]:
     correct = scored["correct"]  # bool[1 + T, M]
     train_accuracy = np.stack([correct[:, owned].mean(axis=1) for owned in members], axis=1)
     test_accuracy = correct[:, non_members].mean(axis=1)
-    rows, head = [], _head(run)
-    for attack, scores in scored["scores"].items():
+    rows, common = [], head(run)
+    for attack in run.attack.names:
+        scores = scored["scores"][attack]
         thresholds, held_out = scored["threshold"][attack], scored["held_out"][attack]
         measured = jax.device_get(_make_measure()((members, non_members), (scores, thresholds)))
         broken = np.isnan(measured.accuracy).all(axis=1)  # a target or an attack that is not finite
         for t, a in np.ndindex(train_accuracy.shape):
             rows.append(
                 {
-                    **head,
-                    **_place(t, nodes),
+                    **common,
+                    **place(t, nodes),
                     "attacked": attacked_names(nodes)[a],
                     "attack": attack,
                     "view": "snapshot",
-                    "threshold": _number(thresholds[t]),
-                    **{name: _number(getattr(measured, name)[t, a]) for name in METRICS},
-                    **{f"tpr_at_fpr_{rate}": _number(measured.tpr_at_fpr[t, a, i]) for i, rate in enumerate(RATES)},
+                    "threshold": number(thresholds[t]),
+                    **{name: number(getattr(measured, name)[t, a]) for name in METRICS},
+                    **{f"tpr_at_fpr_{rate}": number(measured.tpr_at_fpr[t, a, i]) for i, rate in enumerate(RATES)},
                     "num_members": int(members[a].sum()),
                     "num_non_members": int(non_members.sum()),
                     "target_train_accuracy": None if broken[t] else float(train_accuracy[t, a]),
                     "target_test_accuracy": None if broken[t] else float(test_accuracy[t]),
-                    "attack_held_out_accuracy": _number(held_out[t]),
+                    "attack_held_out_accuracy": number(held_out[t]),
                 }
             )
     return rows
 
 
+@functools.lru_cache(maxsize=4096)
 def run_id(run: workload.Run) -> str:
     """Fingerprint of a point: its settings without replicates, and the content of its records."""
     plain = dataclasses.asdict(dataclasses.replace(run.settings, replicates=1))
@@ -141,22 +147,22 @@ def run_id(run: workload.Run) -> str:
     return config.fingerprint(plain, run.dataset.fingerprint)
 
 
-def _head(run: workload.Run) -> dict[str, Any]:
-    """What all rows of a run share."""
+def head(run: workload.Run) -> dict[str, Any]:
+    """Returns what all rows of a run share."""
     always = {name: config.get(run.settings, name) for name in ALWAYS}
     always["data.num_classes"] = run.dataset.num_classes
     swept = {name: value if config.kind(name) in COLUMN_TYPES else str(value) for name, value in run.values.items()}
     return {"run_id": run_id(run), "replicate": run.replicate, **swept, **always}
 
 
-def _place(t: int, nodes: int) -> dict[str, Any]:
-    """Which target; snapshots count from 1 and are null for the centralised target, which is target 0."""
+def place(t: int, nodes: int) -> dict[str, Any]:
+    """Returns which target: snapshots count from 1, and are null for the centralised one, which is target 0."""
     if not t:
         return {"phase": "centralised", "cycle": None, "node": None, "snapshot": None}
     cycle, node = (t - 1) // nodes + 1, (t - 1) % nodes + 1
     return {"phase": "federated", "cycle": cycle, "node": node, "snapshot": f"C{cycle}N{node}"}
 
 
-def _number(value: np.floating) -> float | None:
-    """A metric, or None where the sample cannot resolve it."""
+def number(value: np.floating) -> float | None:
+    """Returns a metric, or None where the sample cannot resolve it."""
     return None if np.isnan(value) else float(value)

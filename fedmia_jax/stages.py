@@ -28,6 +28,7 @@ class Recipe:
     baseline_reader: works.Reader
     federation: str | None = None
     federation_reader: works.Reader | None = None
+    references: tuple[str, ...] = ()
 
 
 class Wanted:
@@ -105,10 +106,19 @@ def _add(wanted: Wanted, run: workload.Run) -> Recipe:
         second = _add_shadow_federations(wanted, run)
     else:
         second = _add_fit(wanted, run, settings.shadow.epochs or local)
-    shards = digest(run.shards.indices, run.shards.mask)
-    federation = config.fingerprint("federation", facts(run), _rounds(run), shards, digest(run.scored))
-    wanted.add(federation, works.Federation(run), second)
-    return Recipe(baseline, first, federation, second)
+    federation = wanted.add(*_federation(run, run.shards), second)
+    shared = dataclasses.replace(run, replicate=0)
+    audited = run.audit.references if run.audit else ()
+    references = [wanted.add(*_federation(shared, shards, number)) for number, shards in enumerate(audited)]
+    return Recipe(baseline, first, federation, second, tuple(references))
+
+
+def _federation(run: workload.Run, shards: pools.Shards, number: int | None = None) -> tuple[str, works.Federation]:
+    """A federation and its key."""
+    dealt = digest(shards.indices, shards.mask)
+    phi = bool(run.settings.shadow.federations)
+    key = config.fingerprint("federation", facts(run), _rounds(run), dealt, digest(run.scored), phi, number)
+    return key, works.Federation(run, shards, number)
 
 
 def _model(run: workload.Run, rows: np.ndarray, purpose: pools.Purpose, number: int) -> tuple[str, works.Model]:
@@ -124,7 +134,7 @@ def _add_fit(wanted: Wanted, run: workload.Run, epochs: int) -> works.Reader:
         wanted.add(*_model(run, rows, pools.Purpose.SHADOW, number), epochs)
         for number, rows in enumerate(run.split.members)
     )
-    attack, outside = run.settings.attack, digest(run.split.non_members)
+    attack, outside = run.attack, digest(run.split.non_members)
     key = config.fingerprint("fit", facts(run), models, epochs, dataclasses.asdict(attack), outside)
     return works.Reader(wanted.add(key, works.Fit(run, models, epochs)), attack, per_snapshot=False)
 
@@ -133,7 +143,7 @@ def _add_shadow_federations(wanted: Wanted, run: workload.Run) -> works.Reader:
     """Enters shadow federations and the attacks on their snapshots."""
     shards = tuple(workload.shadow_shards(run, members) for members in run.split.members)
     dealt = [digest(item.indices, item.mask) for item in shards]
-    attack, outside = run.settings.attack, digest(run.split.non_members)
+    attack, outside = run.attack, digest(run.split.non_members)
     key = config.fingerprint("shadow federations", facts(run), _rounds(run), dealt, dataclasses.asdict(attack), outside)
     return works.Reader(wanted.add(key, works.ShadowFederations(run, shards)), attack, per_snapshot=True)
 

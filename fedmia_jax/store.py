@@ -24,6 +24,7 @@ import polars as pl
 from fedmia_jax import config, errors, files, parts
 
 CSV_ROWS = 100_000  # results.csv is written below this
+TABLES = ("certainty", "roc", "coalitions", "attribution")  # beside the results, of runs with reference federations
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "polars", "ml-collections")
 
 
@@ -45,6 +46,16 @@ class Workdir:
         if table.height < CSV_ROWS:
             with files.replacing(self.path / "results.csv") as file:
                 table.write_csv(file)
+
+    def write_table(self, name: str, table: pl.DataFrame) -> None:
+        """Writes `NAME.parquet`, one of `TABLES`."""
+        with files.replacing(self.path / f"{name}.parquet") as file:
+            table.write_parquet(file)
+
+    def read_table(self, name: str) -> pl.DataFrame | None:
+        """Returns a table of `write_table`, or None where there is none."""
+        path = self.path / f"{name}.parquet"
+        return pl.read_parquet(path) if path.exists() else None
 
     def read_results(self) -> pl.DataFrame:
         """Reads `results.parquet`.

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedmia_jax import attacks, config, data, errors, model, progress, shadow, store, sweep, types
+from fedmia_jax import adversary, attacks, config, data, errors, model, progress, shadow, store, sweep, types
 from fedmia_jax.data import dataset as datasets
 from fedmia_jax.data import pools
 
@@ -34,24 +34,38 @@ class Run:
     dealt: pools.Pools
     shards: pools.Shards  # [N, n]
     split: pools.ShadowSplit
+    audit: pools.Audit | None = None
 
     @property
     def scored(self) -> np.ndarray:
-        """Rows of the scored records, i32[M]: the federation's pool, then the test pool."""
+        """Rows of the scored records, i32[M]: the federation's pool, then the test pool; or those of the audit."""
+        if self.audit is not None:
+            return self.audit.rows
         return np.concatenate([self.dealt.federation, self.dealt.test])
 
     @property
     def owners(self) -> np.ndarray:
         """Owner of every scored record, i32[M]: the node's index, -1 in the test pool, -2 if dealt to no node."""
-        nodes = np.full(len(self.dataset.labels), -2, np.int32)
-        for node, (rows, mask) in enumerate(zip(self.shards.indices, self.shards.mask, strict=True)):
-            nodes[rows[mask]] = node
-        return np.concatenate([nodes[self.dealt.federation], np.full(len(self.dealt.test), -1, np.int32)])
+        owners = np.full(len(self.dataset.labels), -2, np.int32)
+        owners[self.dealt.test] = -1
+        return self.shards.owners(owners)[self.scored]
+
+    @property
+    def reference_owners(self) -> np.ndarray:
+        """Owner of every scored record in every reference federation, i32[J, M]: the node's index, or -1."""
+        outside = np.full(len(self.dataset.labels), -1, np.int32)
+        assert self.audit is not None
+        return np.stack([shards.owners(outside)[self.scored] for shards in self.audit.references])
 
     @property
     def module(self) -> nn.Module:
         """The network that travels."""
         return model.make_model(self.settings.model, num_classes=self.dataset.num_classes)
+
+    @property
+    def attack(self) -> config.Attack:
+        """The attacks on one model."""
+        return attacks.on_one_model(self.settings.attack)
 
     def key(self, purpose: pools.Purpose, *numbers: int) -> jax.Array:
         """The key of one purpose and its index; it depends on seed, replicate, purpose and index only."""
@@ -129,10 +143,22 @@ def check(settings: config.Settings) -> None:
     """Checks the names of registered things, before records are read.
 
     Raises:
-      InputError: no such model or attack.
+      InputError: no such model, attack or view; comparisons without references.
     """
     model.make_model(settings.model, num_classes=2)
     attacks.make_attacks(settings.attack, num_classes=2)
+    rounds = settings.federation
+    parties = [
+        party
+        for name in settings.attack.views
+        for party in adversary.make_view(name, nodes=rounds.nodes, cycles=max(rounds.cycles, 1))
+    ]
+    compared = attacks.make_comparisons(settings.attack, nodes=rounds.nodes, masks=[party.mask for party in parties])
+    if compared and not settings.shadow.federations:
+        raise errors.InputError(
+            f"shadow.federations=0: attack.names={next(iter(compared))!r} compares with reference federations; "
+            "set some, 16 or more"
+        )
 
 
 def prepare(points: Sequence[sweep.Point]) -> list[Run]:
@@ -165,11 +191,17 @@ def prepare(points: Sequence[sweep.Point]) -> list[Run]:
 def _draw(load, data_settings: config.Data, shadow: config.Shadow, nodes: int, seed: int, replicate: int):
     """Pools, shards and shadow records of one replicate."""
     dataset, draw = load(data_settings), {"seed": seed, "replicate": replicate}
-    dealt = pools.make_pools(len(dataset.labels), data_settings, **draw)
+    audit = None
+    if shadow.federations:
+        common = pools.make_pools(len(dataset.labels), data_settings, seed=seed, replicate=0)
+        audit = pools.draw_audit(common, dataset.labels, data_settings, shadow, nodes=nodes, seed=seed)
+        dealt = pools.redraw(common, **draw)
+    else:
+        dealt = pools.make_pools(len(dataset.labels), data_settings, **draw)
     shards = pools.deal(dealt.federation, dataset.labels, data_settings, nodes=nodes, **draw)
     split = pools.draw_shadows(dealt.shadow, shadow, target_size=len(dealt.federation), **draw)
     datasets.check_classes(dataset, dealt, replicate=replicate)
-    return dealt, shards, split
+    return dealt, shards, split, audit
 
 
 def shadow_shards(run: Run, members: np.ndarray) -> pools.Shards:

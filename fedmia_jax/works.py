@@ -60,10 +60,22 @@ class Baseline:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Federation:
-    """One federation and the scores of all records at its hand-offs; leaves `c1`, `c2`, .. [N, ...]."""
+    """One federation and the scores of all records at its hand-offs; leaves `c1`, `c2`, .. [N, ...].
+
+    A reference federation has a number, and no reader but the comparison with the target.
+    """
 
     run: workload.Run
+    shards: pools.Shards
+    number: int | None = None
     readers: tuple[Reader, ...] = ()
+
+    @property
+    def key(self) -> jax.Array:
+        """Of its randomness."""
+        if self.number is None:
+            return self.run.key(pools.Purpose.FEDERATED)
+        return self.run.key(pools.Purpose.REFERENCE, self.number)
 
 
 def _static(run: workload.Run, *more: Hashable) -> Hashable:
@@ -128,7 +140,7 @@ def _fit_unit(key: str, work: Fit) -> plan.Unit:
     memory = _fit_nbytes(run, num_records)
     return plan.Unit(
         key,
-        _static(run, count, run.split.members.shape, run.split.non_members.shape, run.settings.attack),
+        _static(run, count, run.split.members.shape, run.split.non_members.shape, run.attack),
         work,
         steps=1.0,
         **_memory(count * (params + 9 * num_records), memory),
@@ -150,7 +162,7 @@ def _shadow_federations_unit(key: str, work: ShadowFederations) -> plan.Unit:
     memory = _fit_nbytes(run, run.split.non_members.shape[1] + max(int(item.sizes.max()) for item in work.shards))
     return plan.Unit(
         key,
-        (_federation_static(run), run.split.members.shape, run.split.non_members.shape, run.settings.attack),
+        (_federation_static(run), run.split.members.shape, run.split.non_members.shape, run.attack),
         work,
         steps=rounds.cycles * rounds.local_epochs * updates,
         **_memory(count * (training + 2 * rounds.nodes * params), memory, at_once=rounds.nodes),
@@ -175,15 +187,15 @@ def _federation_unit(key: str, work: Federation) -> plan.Unit:
     """A federation as a unit: the snapshots of one cycle are in memory at once, scored, and gone."""
     run, (training, params) = work.run, _nbytes(work.run)
     rounds = run.settings.federation
-    scores = rounds.nodes * len(run.scored) * (1 + 4 * len(work.readers))
+    scores = rounds.nodes * len(run.scored) * (5 + 4 * sum(len(reader.attack.names) for reader in work.readers))
     readers = tuple((reader.attack, reader.per_snapshot) for reader in work.readers)
     return plan.Unit(
         key,
         (_federation_static(run), readers),
         work,
-        steps=rounds.cycles * rounds.local_epochs * _updates(run, run.shards.sizes),
+        steps=rounds.cycles * rounds.local_epochs * _updates(run, work.shards.sizes),
         **_memory(
-            training + 2 * rounds.nodes * params + 2 * scores + 4 * len(run.scored) + 16 * run.shards.mask.size,
+            training + 2 * rounds.nodes * params + 2 * scores + 4 * len(run.scored) + 16 * work.shards.mask.size,
             _scoring_nbytes(run),
         ),
         num_models=1,

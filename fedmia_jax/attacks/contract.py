@@ -1,5 +1,11 @@
-"""What every attack gives."""
+"""What every attack gives.
 
+Two kinds. An `Attack` reads the logits of one model, and learns from models whose training records it knows. A
+`Comparison` reads one number for each record and snapshot, `signals.phi`, and compares it with what reference
+federations, trained like the target, say of the same record.
+"""
+
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -26,6 +32,48 @@ class Attack(NamedTuple):
     score: Callable[[Fitted, types.Signals], jax.Array]
     threshold: Callable[[Fitted], jax.Array]
     curve: Callable[[Fitted], jax.Array]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class References:
+    """What J reference federations say of M records."""
+
+    phi: jax.Array  # f32[J, T, M]
+    owners: jax.Array  # i32[J, M], index of the node that trained on the record, -1 for none
+
+
+def _always(mask: np.ndarray, node: int) -> bool:
+    """Any snapshot will do."""
+    del node
+    return bool(mask.any())
+
+
+class Comparison(NamedTuple):
+    """A membership inference attack with reference federations, as pure functions, not jitted.
+
+    Attributes:
+      fit: `(key, references) -> fitted`.
+      prepare: `(fitted, node i32[]) -> ready`, what it takes to attack one node; without `combine`, -1 stands for the
+        union of all.
+      score: `(ready, phi f32[T, M]) -> f32[T, M]` at each snapshot by itself, or `(ready, phi, mask bool[T]) -> f32[M]`
+        from all snapshots seen, where there is a `combine`; higher means member.
+      combine: `(f32[N, M]) -> f32[M]`, the score of the union from those of the nodes. An attack that reads several
+        snapshots together has one, since trajectories of different nodes' members have little in common.
+      suffices: `(mask, node) -> bool`, on the host: whether a view shows what the attack needs; for the union it must
+        suffice for some node.
+    """
+
+    fit: Callable[[jax.Array, References], Any]
+    prepare: Callable[[Any, jax.Array], Any]
+    score: Callable[..., jax.Array]
+    combine: Callable[[jax.Array], jax.Array] | None = None
+    suffices: Callable[[np.ndarray, int], bool] = _always
+
+
+def any_node(scores: jax.Array) -> jax.Array:
+    """Log odds of the union from log odds of the nodes, a member of the union being one of any node: [N, M] -> [M]."""
+    return jax.nn.logsumexp(scores, axis=0) - np.log(scores.shape[0])
 
 
 def num_held_out(num_shadows: int) -> int:

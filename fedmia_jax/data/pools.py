@@ -21,6 +21,7 @@ class Purpose(enum.IntEnum):
     CENTRALISED = 3
     FEDERATED = 4
     ATTACK = 5
+    REFERENCE = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,13 @@ class Shards:
     def sizes(self) -> np.ndarray:
         """Records of each party, i64[N]."""
         return self.mask.sum(axis=1)
+
+    def owners(self, outside: np.ndarray) -> np.ndarray:
+        """Owner of every row: the party's index, or what stands in `outside` i32[M], which is not changed."""
+        found = outside.copy()
+        for party, (rows, mask) in enumerate(zip(self.indices, self.mask, strict=True)):
+            found[rows[mask]] = party
+        return found
 
 
 def make_pools(num_records: int, settings: config.Data, *, seed: int, replicate: int) -> Pools:
@@ -147,6 +155,63 @@ class ShadowSplit:
 
     members: np.ndarray  # i32[J, n_in]
     non_members: np.ndarray  # i32[J, n_out]
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """Records that all replicates and their reference federations share."""
+
+    rows: np.ndarray  # i32[M], scored: the audited records, then those only references train on
+    references: tuple[Shards, ...]  # J reference federations
+
+
+def draw_audit(
+    pools: Pools, labels: np.ndarray, data: config.Data, shadow: config.Shadow, *, nodes: int, seed: int
+) -> Audit:
+    """Draws the training records of every reference federation, each by its own stream.
+
+    With `shadow.audit` the references train on the audited records themselves, the federation's and the test pool
+    of all replicates, each of which is in the federation's share of the references: half of them, where both pools
+    are of one size. Otherwise they train on records of the shadow pool, each of which is in half of the references.
+
+    Source: Carlini et al. (2022), section V (online and offline shadow models).
+
+    Args:
+      pools: of replicate 0.
+      labels: i32[M], labels of the whole data set.
+      data: sizes of the pools, and how nodes share records.
+      shadow: number of references, and which records they train on.
+      nodes: N.
+      seed: the experiment's seed.
+
+    Returns:
+      The scored rows and the references' shards.
+
+    Raises:
+      InputError: the shadow pool is too small.
+    """
+    audited = np.sort(np.concatenate([pools.federation, pools.test]))
+    size = len(pools.federation)
+    base, extra = audited, audited[:0]
+    if not shadow.audit:
+        base = extra = np.sort(pools.shadow[: 2 * size])
+        if len(base) < 2 * size:
+            raise errors.InputError(
+                f"shadow.audit=False: {shadow.federations} reference federations of {size:,} records need a shadow "
+                f"pool of {2 * size:,}, there are {len(base):,}; lower data.num_federation, or set shadow.audit"
+            )
+    shards = []
+    for number in range(shadow.federations):
+        drawn = np.random.default_rng([seed, Purpose.REFERENCE, number]).permutation(base)[:size]
+        shards.append(deal(drawn, labels, data, nodes=nodes, seed=seed, replicate=0))
+    return Audit(np.concatenate([audited, extra]), tuple(shards))
+
+
+def redraw(pools: Pools, *, seed: int, replicate: int) -> Pools:
+    """Draws anew which of the audited records a replicate's federation trains on; the others are its test pool."""
+    audited = np.sort(np.concatenate([pools.federation, pools.test]))
+    order = np.random.default_rng([seed, replicate, Purpose.REFERENCE]).permutation(audited)
+    return Pools(order[: len(pools.federation)], order[len(pools.federation) :], pools.shadow)
 
 
 def draw_shadows(

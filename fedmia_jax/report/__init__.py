@@ -7,8 +7,9 @@ import polars as pl
 import rich.console
 
 from fedmia_jax import store
-from fedmia_jax.report import figures, paper, ranking, tables
+from fedmia_jax.report import adversaries, figures, paper, ranking, tables
 
+SINGLE = "snapshot"  # the view of an attack on each snapshot by itself; the others have a page of their own
 TERMINAL_ROWS = 60  # points of a sweep that the terminal shows; report.md has all
 
 
@@ -30,8 +31,12 @@ def write(
       swept: dotted names of the fields that a sweep varied, columns of `results`; with several points there is one
         row for each, and the paper's tables beside it where the points are the paper's.
     """
+    adversary = adversaries.read(workdir)
+    results = results.filter(pl.col("view") == SINGLE)
     if swept and results.select("run_id", *swept).n_unique() > 1:
         texts, shown, pictures = _sweep(workdir, results, title=title, swept=swept)
+    elif adversary:
+        texts, shown, pictures = _adversaries(workdir, adversary, results, title=title)
     else:
         shown = tables.make_tables(results)
         texts = [table.to_markdown() for table in shown]
@@ -41,6 +46,18 @@ def write(
     parts = [f"# Leakage of a sequential federation: {title}", *texts]
     parts += [f"![{name}](figures/{name}.png)" for name in pictures]
     workdir.write_text("report.md", "\n\n".join(parts) + "\n")
+
+
+def _adversaries(
+    workdir: store.Workdir, found: dict[str, pl.DataFrame], results: pl.DataFrame, *, title: str
+) -> tuple[list[str], list[tables.Table], list[str]]:
+    """Markdown, terminal tables and names of saved figures of one point with reference federations."""
+    first = results.filter(pl.col("attack") == results["attack"][0])
+    compared = adversaries.make_tables(found)
+    made = [*compared, *tables.make_tables(first)]
+    pictures = adversaries.draw(workdir, found, results, title=title)
+    pictures += figures.draw(workdir, results, title=title, traced=[str(results["attack"][0])])
+    return [table.to_markdown() for table in made], compared, pictures
 
 
 def _sweep(

@@ -13,8 +13,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fedmia_jax import files, store
-from fedmia_jax.report import tables
+from fedmia_jax import certainty, files, store
 
 LINES = {  # column: (name in the legend, colour, width)
     "target_train_accuracy": ("target, accuracy on N1's training records", "#7f7f7f", 1.4),
@@ -36,13 +35,16 @@ class Panel:
     baseline: float
 
 
-def draw(workdir: store.Workdir, results: pl.DataFrame, *, title: str) -> list[str]:
-    """Draws and saves every figure.
+def draw(
+    workdir: store.Workdir, results: pl.DataFrame, *, title: str, traced: Sequence[str] | None = None
+) -> list[str]:
+    """Draws and saves the trace and the grid of every attack.
 
     Args:
       workdir: figures go to its `figures` folder.
       results: the results table.
       title: what the run was on.
+      traced: attacks that get a trace; None for all.
 
     Returns:
       Names of the figures, without folder and ending.
@@ -54,10 +56,10 @@ def draw(workdir: store.Workdir, results: pl.DataFrame, *, title: str) -> list[s
         centralised = results.filter(
             (pl.col("phase") == "centralised") & (pl.col("attacked") == "union") & (pl.col("attack") == attack)
         )
-        drawn = {
-            f"trace_{attack}": trace(part, baseline=float(centralised["accuracy"].to_numpy().mean()), title=title),
-            f"grid_{attack}": grid(part, title=title),
-        }
+        baseline = float(centralised["accuracy"].to_numpy().mean()) if len(centralised) else float("nan")
+        drawn = {f"grid_{attack}": grid(part, title=f"{attack}; {title}")}
+        if traced is None or attack in traced:
+            drawn = {f"trace_{attack}": trace(part, baseline=baseline, title=title)} | drawn
         for name, figure in drawn.items():
             save(workdir, name, figure)
             names.append(name)
@@ -98,7 +100,7 @@ def draw_lines(axes: Axes, part: pl.DataFrame, *, baseline: float, weight: float
     groups = part.select("snapshot", *LINES).partition_by("snapshot", as_dict=True)
     for column, (name, colour, width) in LINES.items():
         values = [groups[(snapshot,)][column].to_numpy() for snapshot in snapshots]
-        means, widths = np.array([v.mean() for v in values]), np.array([tables.interval(v) for v in values])
+        means, widths = np.array([v.mean() for v in values]), np.array([certainty.t_width(v) for v in values])
         axes.plot(positions, means, "o-", color=colour, label=name, linewidth=width * weight, markersize=3.5 * weight)
         if not np.isnan(widths).any():
             axes.fill_between(positions, means - widths, means + widths, color=colour, alpha=0.18, linewidth=0)

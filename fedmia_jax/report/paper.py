@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
+from fedmia_jax import certainty
 from fedmia_jax.report import paper_claims, paper_facts, paper_figures, tables
 
 CELL = paper_claims.CELL
@@ -83,7 +84,7 @@ def compare(results: pl.DataFrame) -> pl.DataFrame:
     values = [np.array(item) for item in ours["value"]]
     ours = ours.drop("value").with_columns(
         mean=pl.Series([item.mean() for item in values], dtype=pl.Float64),
-        half_width=pl.Series([tables.interval(item) for item in values], dtype=pl.Float64).fill_nan(None),
+        half_width=pl.Series([certainty.t_width(item) for item in values], dtype=pl.Float64).fill_nan(None),
         num_replicates=pl.Series([len(item) for item in values], dtype=pl.Int64),
     )
     paper = published().with_row_index("place")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import polars as pl
 
+from fedmia_jax import certainty
 from fedmia_jax.report import paper_facts, tables
 
 CELL = paper_facts.CELL
@@ -103,7 +104,7 @@ def compare_with_zero(name: str, frame: pl.DataFrame, *, by: Sequence[str], slac
     cells = frame.group_by(by, maintain_order=True).agg("value")
     values = [np.array(item) for item in cells["value"]]
     means = [float(item.mean()) for item in values]
-    widths = [tables.interval(item) for item in values]
+    widths = [certainty.t_width(item) for item in values]
     lowest = [0.0 if slack is None else -max(slack, np.nan_to_num(width)) for width in widths]
     held = [mean > low if slack is None else mean >= low for mean, low in zip(means, lowest, strict=True)]
     if not held:
@@ -133,7 +134,7 @@ def _label(row: dict[str, object]) -> str:
 
 def _width(values: pl.Series) -> float:
     """Half-width of the interval over replicates."""
-    return tables.interval(values.to_numpy())
+    return certainty.t_width(values.to_numpy())
 
 
 def _against(frame: pl.DataFrame, column: str, other: pl.DataFrame) -> pl.DataFrame:

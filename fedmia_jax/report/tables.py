@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 import rich.box
 import rich.table
-from scipy import stats
+
+from fedmia_jax import certainty
 
 SHORT = {
     "target_train_accuracy": "train",
@@ -76,18 +77,11 @@ def make_tables(results: pl.DataFrame) -> list[Table]:
     return found
 
 
-def interval(values: np.ndarray) -> float:
-    """Half-width of the 95% t-interval of the mean over replicates; NaN for one replicate."""
-    if len(values) < 2:
-        return float("nan")
-    return float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
 def mean(values: np.ndarray) -> str:
     """The mean over replicates with its 95% t-interval, as text; a dash where there is none."""
     if not len(values) or np.isnan(values).any():  # training of a replicate went non-finite
         return "-"
-    width = interval(values)
+    width = certainty.t_width(values)
     return f"{values.mean():.3f}" + ("" if np.isnan(width) else f" ±{width:.3f}")
 
 
@@ -155,7 +149,7 @@ def _caption(part: pl.DataFrame) -> str:
         f"Attack accuracy on held-out shadows: {held_out:.3f}."
     )
     keys = ["snapshot", "attacked"]
-    widths = [interval(group["accuracy"].to_numpy()) for _, group in part.group_by(keys)]
+    widths = [certainty.t_width(group["accuracy"].to_numpy()) for _, group in part.group_by(keys)]
     if np.isnan(widths).all():
         return f"One replicate. {text}"
     number = part["replicate"].n_unique()

@@ -1,0 +1,101 @@
+"""How a record's signal is distributed with it and without it, from reference federations.
+
+One-way random effects: a record's mean is drawn around a prior, what a federation then says of it around that mean.
+Both spreads are estimated from all records, so that a record that was a member in few references leans on the prior,
+and one with many on itself. With many references this is the plain mean of Carlini et al. (2022).
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+CURVE = 2  # degree of the polynomial that predicts a member's mean from its mean as a non-member
+FLOOR = 1e-6  # least variance
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Mean and predictive variance of a signal, by snapshot and record."""
+
+    mean: jax.Array  # f32[T, M]
+    variance: jax.Array  # f32[T, M]
+
+
+def outside(phi: jax.Array, owners: jax.Array, *, per_record: bool = False) -> Moments:
+    """Moments of every record where it was no member; the prior is the mean over all records of its snapshot.
+
+    Args:
+      phi: f32[J, T, M], the signal at J reference federations.
+      owners: i32[J, M], -1 for a record that the federation did not train on.
+      per_record: a variance for each record, rather than one for all records of a snapshot.
+    """
+    weights = (owners < 0).astype(phi.dtype)
+    prior = jnp.einsum("jtm,jm->t", phi, weights) / jnp.maximum(weights.sum(), 1)
+    return estimate(phi, weights, jnp.broadcast_to(prior[:, None], phi.shape[1:]), per_record=per_record)
+
+
+def inside(
+    phi: jax.Array, owners: jax.Array, node: jax.Array, out_mean: jax.Array, *, per_record: bool = False
+) -> Moments:
+    """Moments of every record where it was a member of one node, or of any.
+
+    With N nodes a record is in a given one in one of 2N references, so its prior is a regression, at each snapshot, of
+    members upon their mean as non-members.
+
+    Args:
+      phi, owners: see `outside`.
+      node: i32[], index of the node; below 0 for the union of all.
+      out_mean: f32[T, M], see `outside`.
+      per_record: see `outside`.
+    """
+    weights = membership(owners, node).astype(phi.dtype)
+    return estimate(phi, weights, regress(phi, weights, out_mean), per_record=per_record)
+
+
+def membership(owners: jax.Array, node: jax.Array) -> jax.Array:
+    """Whether a record is one of a node's, or of any node's where `node` is below 0: bool[...]."""
+    return jnp.where(node < 0, owners >= 0, owners == node)
+
+
+def regress(phi: jax.Array, weights: jax.Array, out_mean: jax.Array) -> jax.Array:
+    """Least squares of a signal upon a polynomial in `out_mean`, snapshot by snapshot: f32[T, M] predictions.
+
+    Args:
+      phi: f32[J, T, M].
+      weights: f32[J, M].
+      out_mean: f32[T, M].
+    """
+    count, total = weights.sum(axis=0), jnp.einsum("jtm,jm->tm", phi, weights)
+    centre = (out_mean * count).sum(axis=1, keepdims=True) / jnp.maximum(count.sum(), 1)
+    spread = jnp.sqrt(((out_mean - centre) ** 2 * count).sum(axis=1, keepdims=True) / jnp.maximum(count.sum(), 1))
+    powers = ((out_mean - centre) / jnp.maximum(spread, FLOOR))[..., None] ** jnp.arange(CURVE + 1)  # [T, M, P]
+    gram = jnp.einsum("tmp,tmq,m->tpq", powers, powers, count) + 1e-3 * jnp.eye(CURVE + 1)
+    slopes = jnp.linalg.solve(gram, jnp.einsum("tmp,tm->tp", powers, total)[..., None])[..., 0]
+    return jnp.einsum("tmp,tp->tm", powers, slopes)
+
+
+def estimate(phi: jax.Array, weights: jax.Array, prior: jax.Array, *, per_record: bool = False) -> Moments:
+    """Empirical Bayes: means shrunk to a prior, and the variance of the next observation.
+
+    Args:
+      phi: f32[J, T, M].
+      weights: f32[J, M], 0 or 1.
+      prior: f32[T, M].
+      per_record: see `outside`.
+    """
+    count = weights.sum(axis=0)
+    own = jnp.einsum("jtm,jm->tm", phi, weights) / jnp.maximum(count, 1)
+    around = jnp.einsum("jtm,jm->tm", (phi - own) ** 2, weights)
+    freedom = jnp.maximum(count - 1, 0)
+    total = jnp.einsum("jtm,jm->t", (phi - prior) ** 2, weights) / jnp.maximum(count.sum(), 1)
+    # Where no record has two observations, all of the spread counts as within.
+    within = jnp.where(freedom.sum() > 0, around.sum(axis=1) / jnp.maximum(freedom.sum(), 1), total)[:, None]
+    between = jnp.maximum(total[:, None] - within, FLOOR)
+    spread = jnp.broadcast_to(within, own.shape)
+    if per_record:
+        spread = jnp.where(freedom > 0, around / jnp.maximum(freedom, 1), spread)
+    spread = jnp.maximum(spread, FLOOR)
+    trust = count * between / (count * between + spread)
+    return Moments(prior + trust * (own - prior), spread + (1 - trust) * between)

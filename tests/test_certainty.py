@@ -1,0 +1,107 @@
+"""Intervals and bounds against SciPy, scikit-learn, plain resampling, and mechanisms with a known epsilon."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as references
+
+from fedmia_jax import certainty
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (3, 10), (10, 10), (7, 5000)])
+def test_clopper_pearson_is_scipys(successes, trials):
+    expected = stats.binomtest(successes, trials).proportion_ci(0.95, method="exact")
+    np.testing.assert_allclose(certainty.clopper_pearson(successes, trials), (expected.low, expected.high), atol=1e-9)
+
+
+def draw(seed=0, *, size=200, ties=False, shift=1.0):
+    """Scores of members and of non-members."""
+    rng = np.random.default_rng(seed)
+    members, others = rng.normal(shift, 1, size), rng.normal(0, 1, 3 * size)
+    return (members.round(), others.round()) if ties else (members, others)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_placements_average_to_the_auc(ties):
+    members, others = draw(ties=ties)
+    labels = np.repeat([1, 0], [len(members), len(others)])
+    expected = references.roc_auc_score(labels, np.concatenate([members, others]))
+    for side in certainty.placements(members, others):
+        assert side.mean() == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_bootstrap_is_plain_resampling():
+    members, others = draw()
+    scores = np.concatenate([members, others])
+    inside = np.arange(len(scores)) < len(members)
+    wins = np.concatenate(certainty.placements(members, others))
+    records, both = certainty.auc_interval(wins[None, None], inside[None, None], ~inside[None, None], seed=0)
+    assert records == both  # a single replicate
+    rng, found = np.random.default_rng(1), []
+    for _ in range(600):
+        again = certainty.placements(rng.choice(members, len(members)), rng.choice(others, len(others)))
+        found.append(again[0].mean())
+    np.testing.assert_allclose(records, np.percentile(found, [2.5, 97.5]), atol=0.008)
+
+
+def test_replicates_that_differ_widen_the_interval():
+    parts = [draw(seed, shift=shift) for seed, shift in enumerate((0.5, 1.0, 1.5, 2.0))]
+    inside = np.arange(800) < 200
+    wins = np.stack([np.concatenate(certainty.placements(*part)) for part in parts])[None]
+    groups = np.broadcast_to(inside, (1, 4, 800))
+    records, both = certainty.auc_interval(wins, groups, ~groups, seed=0)
+    assert both.high - both.low > 2 * (records.high - records.low)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_point_at_a_rate_by_hand(ties):
+    members, others = draw(ties=ties)
+    for rate in (0.0, 0.01, 0.2):
+        found = certainty.at_rate(members, others, rate)
+        assert found.fpr <= rate
+        assert found.fpr == (others > found.threshold).mean()
+        assert found.tpr == (members > found.threshold).mean()
+        allowed = [t for t in np.concatenate([members, others]) if (others > t).mean() <= rate]
+        assert found.tpr == max((members > t).mean() for t in allowed)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_best_threshold_by_hand(ties):
+    members, others = draw(ties=ties)
+    found = certainty.best_threshold(members, others)
+    cuts = np.concatenate([members, others, [-10.0]])
+    best = max((members > cut).mean() - (others > cut).mean() for cut in cuts)
+    assert (members > found).mean() - (others > found).mean() == pytest.approx(best, abs=1e-12)
+
+
+def test_epsilon_of_randomized_response_is_below_and_near_the_truth():
+    rng = np.random.default_rng(0)
+    truth = np.log(0.75 / 0.25)
+
+    def answers(chance):
+        return (rng.random(40_000) < chance).astype(float)
+
+    halves = [(answers(chance), answers(chance)) for chance in (0.75, 0.25)]
+    found = certainty.epsilon(*halves)
+    assert truth - 0.1 < found <= truth
+
+
+def test_epsilon_of_noise_is_nothing():
+    rng = np.random.default_rng(0)
+    found = [certainty.epsilon(*[(rng.normal(size=500), rng.normal(size=500)) for _ in range(2)]) for _ in range(40)]
+    assert np.mean(np.array(found) > 0) <= 0.1  # at 95%, within what forty trials tell
+
+
+def test_a_share_counts_records_once():
+    rng = np.random.default_rng(0)
+    members, others = rng.normal(2, 1, 500), rng.normal(0, 1, 500)
+    once = certainty.epsilon((members, members), (others, others))
+    tenfold = certainty.epsilon((members, members), (np.tile(others, 10),) * 2, shares=(1.0, 0.1))
+    assert tenfold == pytest.approx(once, abs=0.05)
+
+
+def test_the_t_interval():
+    values = np.array([0.1, 0.4, 0.3])
+    expected = stats.t.interval(0.95, 2, loc=values.mean(), scale=stats.sem(values))
+    assert certainty.t_width(values) == pytest.approx((expected[1] - expected[0]) / 2)
+    assert np.isnan(certainty.t_width(values[:1]))
