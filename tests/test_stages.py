@@ -59,6 +59,7 @@ CHANGES = [
     ("shadow.epochs", 3, ALL),
     ("shadow.num_train", 60, ALL),
     ("shadow.num_out", 40, ALL - {"central models"}),
+    ("shadow.federations", 4, ALL - {"attacks"}),
     ("attack.hidden", 32, ALL - {"central models"}),
     ("attack.epochs", 7, ALL - {"central models"}),
     ("attack.learning_rate", 0.03, ALL - {"central models"}),
@@ -78,6 +79,7 @@ def test_what_is_listed_above_is_every_field_that_there_is():
     without_influence = {
         "replicates", "data.path", "data.name", "data.cluster", "data.min_items", "data.alpha", "data.sizes",
         "model.name", "federation.order", "shadow.kind", "attack.names",
+        "shadow.audit", "attack.views", "attack.variance", "attack.gamma", "attack.offline_a",  # of references
     }  # fmt: skip
     assert listed | without_influence == set(stages.config.fields())
 
@@ -103,6 +105,27 @@ def test_attacks_that_differ_read_one_federation():
     assert [reader.attack.hidden for reader in federation.work.readers] == [8, 16]
     assert len(planned.units["central models"]) == 3
     assert len(planned.units["baselines"]) == 1
+
+
+def test_references_are_shared_by_replicates_and_depend_on_their_records():
+    found = []
+    for audit in (True, False):
+        values = {**BASE, "replicates": 2, "shadow": {**BASE.get("shadow", {}), "federations": 3, "audit": audit}}
+        values["data"] = {**BASE["data"], "num_federation": 60}
+        runs = workload.prepare(sweep.expand(values).points)
+        planned = stages.make_plan(runs)
+        assert planned.recipes[0].references == planned.recipes[1].references
+        assert len(planned.units["federations"]) == 2 + 3
+        assert len({unit.static for unit in planned.units["federations"]}) == 2  # targets have readers
+        found.append(set(planned.recipes[0].references))
+    assert not found[0] & found[1]
+
+
+def test_what_only_comparisons_read_trains_nothing_anew():
+    runs = draw({"attack.gamma": [1.0, 2.0], "attack.variance": ["pooled", "per_record"]})
+    assert {stage: len(units) for stage, units in stages.make_plan(runs).units.items() if units} == {
+        stage: len(found) for stage, found in keys().items() if found
+    }
 
 
 def test_replicates_share_nothing():

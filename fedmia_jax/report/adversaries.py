@@ -168,7 +168,7 @@ def roc(curves: pl.DataFrame, *, title: str) -> Figure:
     attacks = [name for name in SHOWN if name in part["attack"].unique()] or part["attack"].unique().to_list()[:8]
     views = part["view"].unique(maintain_order=True).to_list()
     widest = "coordinator" if "coordinator" in views else views[-1]
-    figure, axes = plt.subplots(1, 2, figsize=(12.5, 5.6), layout="constrained", sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(12.5, 5.6), layout="constrained")
     _curves(axes[0], part.filter(pl.col("view") == widest), "attack", attacks)
     axes[0].set_title(f"attacks, view: {widest}", fontsize=10)
     _curves(axes[1], part.filter(pl.col("attack") == attacks[0]), "view", views)
@@ -189,8 +189,10 @@ def _curves(axes: Axes, part: pl.DataFrame, column: str, names: Sequence[str]) -
             curve["fpr"].to_numpy(), curve["tpr_low"].to_numpy(), curve["tpr_high"].to_numpy(), color=colour, alpha=0.15
         )
     low = float(part["fpr"].to_numpy().min())
+    drawn = part.filter(pl.col(column).is_in(list(names)), pl.col("tpr_low") > 0)["tpr_low"].to_numpy()
+    bottom = max(low, 0.7 * float(drawn.min()))
     axes.plot([low, 1], [low, 1], color="#aaaaaa", linestyle=":", linewidth=1)
-    axes.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low, 1.05), xlabel="false-positive rate")
+    axes.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(bottom, 1.05), xlabel="false-positive rate")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
 
 

@@ -214,3 +214,60 @@ def test_a_pool_too_small_for_shadows_is_one_line(shadow, message):
     with pytest.raises(errors.InputError) as caught:
         draw_shadows(**shadow)
     assert str(caught.value) == message
+
+
+AUDITED = config.Data(num_federation=40, num_test=40, num_shadow_pool=100)
+
+
+def draw_audit(**shadow):
+    labels = np.zeros(200, np.int32)
+    drawn = pools.make_pools(200, AUDITED, seed=1, replicate=0)
+    settings = config.Shadow(federations=6, **shadow)
+    return drawn, pools.draw_audit(drawn, labels, AUDITED, settings, nodes=4, seed=1)
+
+
+def test_references_train_on_random_halves_of_the_audited_records():
+    drawn, audit = draw_audit()
+    audited = set(drawn.federation) | set(drawn.test)
+    assert set(audit.rows) == audited
+    assert len(audit.rows) == 80
+    seen = [set(shards.indices[shards.mask]) for shards in audit.references]
+    assert all(len(rows) == 40 and rows < audited for rows in seen)
+    assert len({frozenset(rows) for rows in seen}) == 6
+
+
+def test_references_of_the_shadow_pool_never_saw_an_audited_record():
+    drawn, audit = draw_audit(audit=False)
+    audited = set(drawn.federation) | set(drawn.test)
+    assert set(audit.rows[:80]) == audited
+    for shards in audit.references:
+        rows = set(shards.indices[shards.mask])
+        assert len(rows) == 40
+        assert rows <= set(audit.rows[80:])
+        assert rows <= set(drawn.shadow)
+
+
+def test_a_reference_is_the_same_however_many_there_are():
+    _, few = draw_audit()
+    drawn = pools.make_pools(200, AUDITED, seed=1, replicate=0)
+    many = pools.draw_audit(drawn, np.zeros(200, np.int32), AUDITED, config.Shadow(federations=9), nodes=4, seed=1)
+    for one, other in zip(few.references, many.references, strict=False):
+        np.testing.assert_array_equal(one.indices, other.indices)
+
+
+def test_every_replicate_draws_its_members_anew_from_the_same_records():
+    drawn = pools.make_pools(200, AUDITED, seed=1, replicate=0)
+    first, second = (pools.redraw(drawn, seed=1, replicate=replicate) for replicate in (0, 1))
+    for again in (first, second):
+        assert sorted([*again.federation, *again.test]) == sorted([*drawn.federation, *drawn.test])
+        np.testing.assert_array_equal(again.shadow, drawn.shadow)
+    assert set(first.federation) != set(second.federation)
+
+
+def test_too_small_a_shadow_pool_for_disjoint_references_is_refused():
+    small = config.Data(num_federation=60, num_test=40, num_shadow_pool=100)
+    drawn = pools.make_pools(200, small, seed=1, replicate=0)
+    with pytest.raises(errors.InputError, match=r"shadow\.audit=False: 6 reference federations of 60 records"):
+        pools.draw_audit(
+            drawn, np.zeros(200, np.int32), small, config.Shadow(federations=6, audit=False), nodes=4, seed=1
+        )
