@@ -19,7 +19,7 @@ from fedmia_jax.data import pools
 
 SINGLE = "snapshot"  # the view of an attack on each snapshot by itself
 EVERY = "all_coalitions"  # the view of every coalition of a size; for attacks on several snapshots
-PSEUDO_TARGETS = 2  # references that a threshold is chosen on
+PSEUDO_TARGETS = 2  # references that no attack is fitted on, for thresholds
 
 Views = Mapping[str, Sequence[adversary.Party]]
 
@@ -51,9 +51,10 @@ class Evidence:
 
     @property
     def compared(self) -> dict[str, contract.Comparison]:
-        """The attacks with references; they learn for the views of single parties."""
-        masks = [party.mask for name, found in self.views.items() for party in found if not name.startswith(EVERY)]
-        masks = masks or [np.ones(self.phi.shape[1], bool)]
+        """The attacks with references; they learn for all views, half of the time for those of single parties."""
+        single = [party.mask for name, found in self.views.items() for party in found if not name.startswith(EVERY)]
+        every = [party.mask for name, found in self.views.items() for party in found if name.startswith(EVERY)]
+        masks = single * max(1, len(every) // max(1, len(single))) + every
         return attacks.make_comparisons(self.runs[0].settings.attack, nodes=self.nodes, masks=masks)
 
     def members(self, node: int) -> np.ndarray:
@@ -127,7 +128,7 @@ def score_compared(evidence: Evidence, name: str) -> Iterator[Scored]:
     An attack on one snapshot reads the one that suits it best, see `adversary.freshest`.
     """
     attack, fitted = evidence.compared[name], fit(evidence, name)
-    phi = jnp.concatenate([evidence.phi, evidence.references.phi[:PSEUDO_TARGETS]])
+    phi = jnp.concatenate([evidence.phi, evidence.references.phi[-PSEUDO_TARGETS:]])
     if attack.combine is not None:
         yield from _sequences(
             evidence, name, functools.partial(_over_nodes(attack), ready_for(attack, fitted, evidence.nodes)), phi
@@ -145,7 +146,8 @@ def score_compared(evidence: Evidence, name: str) -> Iterator[Scored]:
 def fit(evidence: Evidence, name: str) -> Any:
     """Fits a comparison on the references."""
     key = dataclasses.replace(evidence.runs[0], replicate=0).key(pools.Purpose.ATTACK, 1_000_000)
-    return jax.jit(evidence.compared[name].fit)(key, evidence.references)
+    known = jax.tree.map(lambda leaf: leaf[:-PSEUDO_TARGETS], evidence.references)
+    return jax.jit(evidence.compared[name].fit)(key, known)
 
 
 def ready_for(attack: contract.Comparison, fitted: Any, nodes: int) -> list[Any]:
@@ -206,7 +208,7 @@ def _sequences(evidence, name, score, phi) -> Iterator[Scored]:
 
 def _threshold(evidence: Evidence, node: int, scores: np.ndarray) -> float:
     """The best threshold on references that stand in for a target: [pseudo-targets, M]."""
-    owners = np.asarray(evidence.references.owners[: len(scores)])
+    owners = np.asarray(evidence.references.owners[-len(scores) :])
     members = owners >= 0 if node == evidence.nodes else owners == node
     return certainty.best_threshold(scores[members], scores[owners < 0])
 

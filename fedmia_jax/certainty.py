@@ -1,8 +1,7 @@
 """How sure a number is: exact binomial intervals, bootstraps over records and replicates, and a lower bound on epsilon.
 
 On the host, in NumPy and SciPy: a few sorts of each attack's scores. A record stands in every replicate and, as a
-non-member, before every attacked node; it is resampled as one, and counts of non-members are those of distinct records
-and replicates.
+non-member, before every attacked node; it is resampled as one, and intervals of rates count each record as one trial.
 """
 
 import functools
@@ -115,6 +114,14 @@ def _weights(num_records: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).poisson(1.0, (RESAMPLES, num_records)).astype(np.float32)
 
 
+class Roc(NamedTuple):
+    """Scores in order."""
+
+    members: np.ndarray  # f[m], ascending
+    others: np.ndarray  # f[n], ascending
+    above: np.ndarray  # f[n], share of the non-members' weight behind each place
+
+
 class Operating(NamedTuple):
     """One point of a ROC: the lowest threshold that keeps a false-positive rate."""
 
@@ -123,52 +130,68 @@ class Operating(NamedTuple):
     fpr: float
 
 
-def at_rate(members: np.ndarray, others: np.ndarray, rate: float) -> Operating:
-    """Returns the point with the largest TPR whose FPR does not exceed a rate; records above the threshold count.
+def make_roc(members: np.ndarray, others: np.ndarray, weights: np.ndarray | None = None) -> Roc:
+    """Sorts scores once for any number of questions.
 
     Args:
       members: f[m] scores.
       others: f[n] scores.
-      rate: in [0, 1).
+      weights: f[n] of the non-members; None for equal ones.
     """
-    ranked = np.sort(others)
-    allowed = int(np.floor(rate * len(ranked) + 1e-9))
-    threshold = ranked[len(ranked) - 1 - allowed]
-    return Operating(float(threshold), float((members > threshold).mean()), float((others > threshold).mean()))
+    if weights is None or np.ptp(weights) == 0:
+        ranked, upto = np.sort(others), np.arange(1.0, len(others) + 1)
+    else:
+        order = np.argsort(others)
+        ranked, upto = others[order], np.cumsum(weights[order], dtype=np.float64)
+    return Roc(np.sort(members), ranked, 1 - upto / upto[-1])
 
 
-def epsilon(
-    members: tuple[np.ndarray, np.ndarray],
-    others: tuple[np.ndarray, np.ndarray],
-    *,
-    shares: tuple[float, float] = (1.0, 1.0),
-) -> float:
-    """Returns a lower bound, at 95%, on the epsilon of any (epsilon, 0)-differentially private training.
+def rates_above(roc: Roc, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns TPR and FPR at thresholds, f64[...] each; records above a threshold count."""
+    tpr = (len(roc.members) - np.searchsorted(roc.members, thresholds, "right")) / len(roc.members)
+    place = np.searchsorted(roc.others, thresholds, "right")
+    return tpr, np.where(place > 0, roc.above[place - 1], 1.0)
+
+
+def at_rate(roc: Roc, rate: float) -> Operating:
+    """Returns the point with the largest TPR whose FPR does not exceed a rate in [0, 1)."""
+    place = len(roc.above) - np.searchsorted(roc.above[::-1], rate + 1e-12, "right")  # `above` falls
+    threshold = roc.others[place]
+    tpr, fpr = rates_above(roc, threshold)
+    return Operating(float(threshold), float(tpr), float(fpr))
+
+
+class Half(NamedTuple):
+    """Scores of one half of the records."""
+
+    members: np.ndarray  # f[m]
+    others: np.ndarray  # f[n]
+    weights: np.ndarray  # f[n], of the non-members
+    trials: tuple[int, int]  # distinct records among members and non-members
+
+
+def epsilon(first: Half, second: Half) -> float:
+    """Returns a lower bound, at 95%, on the epsilon of (epsilon, 0)-differentially private training.
 
     A threshold is chosen on the first half, for either direction, and counted on the second with Clopper-Pearson
-    ends. Source: Jagielski, Ullman and Oprea (2020), section 3; Nasr et al. (2021).
-
-    Args:
-      members: scores of both halves.
-      others: scores of both halves.
-      shares: distinct records for each score, of members and of non-members; below 1 where a record is scored by
-        several parties, or before several attacked nodes.
+    ends. Source: Jagielski, Ullman and Oprea (2020), section 3; Nasr et al. (2021). Departure: several records of one
+    model are tried, rather than one record of many models, as if they were independent.
 
     Returns:
       A bound of at least 0.
     """
-    pooled = np.concatenate([members[0], others[0]])
+    pooled = np.concatenate([first.members, first.others])
     thresholds = np.unique(np.quantile(pooled, np.linspace(0, 1, 400), method="nearest"))
-    bounds = _bounds(members[0], others[0], thresholds, shares)
+    bounds = _bounds(first, thresholds)
     direction, place = np.unravel_index(int(np.argmax(bounds)), bounds.shape)
-    return max(0.0, float(_bounds(members[1], others[1], thresholds[place : place + 1], shares)[direction, 0]))
+    return max(0.0, float(_bounds(second, thresholds[place : place + 1])[direction, 0]))
 
 
-def _bounds(members: np.ndarray, others: np.ndarray, thresholds: np.ndarray, shares: tuple[float, float]) -> np.ndarray:
+def _bounds(half: Half, thresholds: np.ndarray) -> np.ndarray:
     """Lower bounds f64[2, thresholds]: from what is flagged, and from what is not."""
-    total, outside = len(members) * shares[0], len(others) * shares[1]
-    hits = total - np.searchsorted(np.sort(members), thresholds, "right") * shares[0]
-    alarms = outside - np.searchsorted(np.sort(others), thresholds, "right") * shares[1]
+    total, outside = half.trials
+    tpr, fpr = rates_above(make_roc(half.members, half.others, half.weights), thresholds)
+    hits, alarms = tpr * total, fpr * outside
     tail = (1 - LEVEL) / 2  # both ends of a bound hold together at the level
 
     def low(successes, trials):

@@ -85,6 +85,9 @@ class Federation:
     carry_optimizer_state: bool = _field(False, "hand the optimizer state on with the parameters")
 
 
+LEAST_REFERENCES = 8  # of reference federations, two of which only set thresholds
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shadow:
     """The models that the adversary trains itself."""
@@ -343,8 +346,11 @@ def _check_together(settings: Settings) -> None:
             "use fewer nodes or more records"
         )
     shadow = settings.shadow
-    if shadow.federations == 1:
-        raise errors.InputError("shadow.federations=1: one reference shows no spread; use 0, or some")
+    if 0 < shadow.federations < LEAST_REFERENCES:
+        raise errors.InputError(
+            f"shadow.federations={shadow.federations}: a record must be in some references and not in others; "
+            f"use 0, or {LEAST_REFERENCES} and more"
+        )
     if shadow.federations and not settings.federation.cycles:
         raise errors.InputError(
             f"shadow.federations={shadow.federations}: federation.cycles=0 leaves nothing to compare"

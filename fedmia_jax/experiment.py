@@ -38,7 +38,7 @@ def run(lab: workload.Lab, runs: Sequence[workload.Run]) -> pl.DataFrame:
     if not points:
         return table
     with lab.stage("adversaries", total=sum(len(point[0].settings.attack.names) for point in points)) as advance:
-        found = findings.study(planned, lab.workdir.parts, advance)
+        found = findings.study(planned, lab.workdir.parts, advance, on_broken=lab.fail)
     for name in store.TABLES:
         lab.workdir.write_table(name, getattr(found, name))
     return pl.concat([table, found.rows])

@@ -35,20 +35,31 @@ def points_of(runs: Sequence[workload.Run]) -> list[list[workload.Run]]:
     return list(points.values())
 
 
-def study(planned: stages.Plan, kept: parts.Parts, advance: Callable[[float], None]) -> Findings:
+def study(
+    planned: stages.Plan,
+    kept: parts.Parts,
+    advance: Callable[[float], None],
+    *,
+    on_broken: Callable[[str], None],
+) -> Findings:
     """Attacks every target under every view.
 
     Args:
       planned: the runs, and where their signals are; some with reference federations.
       kept: what the stages have left.
       advance: called with 1 after each attack of each point.
+      on_broken: called with a line about each attack whose scores are not numbers; their rows are empty.
     """
-    found = [_study(auditing.gather(planned, kept, runs), advance) for runs in points_of(planned.runs)]
+    # Normal equations and covariances need all the bits that an accelerator would rather save.
+    with jax.default_matmul_precision("highest"):
+        found = [_study(auditing.gather(planned, kept, runs), advance, on_broken) for runs in points_of(planned.runs)]
     names = [field.name for field in dataclasses.fields(Findings)]
-    return Findings(*(pl.concat([one[name] for one in found], how="diagonal") for name in names))
+    return Findings(*(pl.concat([one[name] for one in found], how="diagonal_relaxed") for name in names))
 
 
-def _study(evidence: Evidence, advance: Callable[[float], None]) -> dict[str, pl.DataFrame]:
+def _study(
+    evidence: Evidence, advance: Callable[[float], None], on_broken: Callable[[str], None]
+) -> dict[str, pl.DataFrame]:
     """The tables of one point."""
     tables: dict[str, list[dict[str, Any]]] = {"certainty": [], "roc": [], "coalitions": []}
     rows: list[dict[str, Any]] = []
@@ -66,6 +77,10 @@ def _study(evidence: Evidence, advance: Callable[[float], None]) -> dict[str, pl
             for attacked, some in _split(evidence, found).items():
                 head = {"attack": name, "view": view, "attacked": attacked}
                 sure, curve = certain(evidence, some)
+                if not curve:
+                    on_broken(
+                        f"attack {name} under view {view}: scores are not numbers; a reference or a target exploded"
+                    )
                 tables["certainty"].append(head | sure)
                 tables["roc"] += [head | point for point in curve]
         advance(1)
@@ -134,32 +149,45 @@ def certain(evidence: Evidence, found: Sequence[Scored]) -> tuple[dict[str, Any]
     Returns:
       One row of certainty, and the points of its ROC.
     """
-    members, others = np.stack([evidence.members(one.node) for one in found]), evidence.others
     scores = np.stack([one.scores for one in found])  # [I, S, M]
+    members = np.stack([evidence.members(one.node) for one in found])
+    others = np.broadcast_to(evidence.others, members.shape)
+    row: dict[str, Any] = {"parties": len({one.party for one in found}), "replicates": scores.shape[1]}
+    row |= {"scored_members": int(members.sum()), "scored_non_members": int(others.sum())}
+    row["members"], row["non_members"] = _distinct(members, others)
+    if np.isnan(scores[members | others]).any():  # NaN cannot be ranked, and must not look like privacy
+        return row, []
     wins = np.zeros(scores.shape, np.float32)
     for index in np.ndindex(*scores.shape[:2]):
-        inside, outside = members[index], others[index[1]]
+        inside, outside = members[index], others[index]
         wins[(*index, inside)], wins[(*index, outside)] = certainty.placements(
             scores[(*index, inside)], scores[(*index, outside)]
         )
-    everyone = np.broadcast_to(others, members.shape)
-    records, both = certainty.auc_interval(wins, members, everyone, seed=0)
-    mean = np.mean([wins[(*index, members[index])].mean() for index in np.ndindex(*scores.shape[:2])])
-    # A record that is scored before several nodes, or by several parties, is one record.
-    parties = len({one.party for one in found})
-    distinct = (int(np.any(members, axis=0).sum()), int(others.sum()))
-    pooled = (scores[members], scores[everyone])
-    shares = (distinct[0] / len(pooled[0]), distinct[1] / len(pooled[1]))
-    half = np.random.default_rng(0).random(scores.shape[2]) < 0.5
-    halves = [tuple(scores[group & side] for side in (half, ~half)) for group in (members, everyone)]
-    row = {"parties": parties, "members": distinct[0], "non_members": distinct[1], "replicates": scores.shape[1]}
-    row |= {"auc": float(mean), "auc_low": records.low, "auc_high": records.high}
+    records, both = certainty.auc_interval(wins, members, others, seed=0)
+    row["auc"] = float(((wins * members).sum(axis=2) / members.sum(axis=2)).mean())
+    row |= {"auc_low": records.low, "auc_high": records.high}
     row |= {"auc_low_replicates": both.low, "auc_high_replicates": both.high}
+    whole = _pool(scores, members, others, np.ones(scores.shape[2], bool))
+    roc = certainty.make_roc(whole.members, whole.others, whole.weights)
     for rate in results.RATES:
-        row |= _at_rate(rate, pooled, distinct)
-    row["epsilon"] = certainty.epsilon(halves[0], halves[1], shares=shares)
-    row["advantage"] = float(np.mean([_advantage(one, evidence.members(one.node), others) for one in found]))
-    return row, _curve(pooled, distinct)
+        row |= _at_rate(rate, roc, whole.trials)
+    half = np.random.default_rng(0).random(scores.shape[2]) < 0.5
+    halves = [_pool(scores, members, others, side) for side in (half, np.logical_not(half))]
+    row["epsilon"] = certainty.epsilon(*halves)
+    row["advantage"] = float(np.mean([_advantage(one, evidence.members(one.node), evidence.others) for one in found]))
+    return row, _curve(roc, whole.trials)
+
+
+def _distinct(members: np.ndarray, others: np.ndarray) -> tuple[int, int]:
+    """Records that are a member, and a non-member, before any node at any target: each is one trial."""
+    return int(np.any(members, axis=(0, 1)).sum()), int(np.any(others, axis=(0, 1)).sum())
+
+
+def _pool(scores: np.ndarray, members: np.ndarray, others: np.ndarray, side: np.ndarray) -> certainty.Half:
+    """All scores of some records; non-members weigh as the members that they stand beside, [I, S, M] and bool[M]."""
+    members, others = members & side, others & side
+    weights = members.sum(axis=2, keepdims=True) / members.sum(axis=2).mean() * np.ones(scores.shape, np.float32)
+    return certainty.Half(scores[members], scores[others], weights[others], _distinct(members, others))
 
 
 def _advantage(one: Scored, members: np.ndarray, others: np.ndarray) -> float:
@@ -170,29 +198,27 @@ def _advantage(one: Scored, members: np.ndarray, others: np.ndarray) -> float:
     )
 
 
-def _at_rate(rate: float, pooled: tuple[np.ndarray, np.ndarray], distinct: tuple[int, int]) -> dict[str, Any]:
+def _at_rate(rate: float, roc: certainty.Roc, trials: tuple[int, int]) -> dict[str, Any]:
     """TPR at a low FPR with what was realised and both intervals; null where the sample cannot resolve it."""
     names = [f"tpr_at_fpr_{rate}{end}" for end in ("", "_low", "_high")]
-    more = [f"fpr_{rate}{end}" for end in ("", "_low", "_high")] + [f"threshold_{rate}"]
-    more += [f"{what}_{rate}" for what in ("true_positives", "false_positives")]
-    if distinct[1] * rate < 1:
-        return dict.fromkeys([*names, *more])
-    found = certainty.at_rate(*pooled, rate)
-    tpr = certainty.clopper_pearson(found.tpr * distinct[0], distinct[0])
-    fpr = certainty.clopper_pearson(found.fpr * distinct[1], distinct[1])
-    counts = [found.tpr * distinct[0], found.fpr * distinct[1]]
-    return dict(zip([*names, *more], [found.tpr, *tpr, found.fpr, *fpr, found.threshold, *counts], strict=True))
+    names += [f"fpr_{rate}{end}" for end in ("", "_low", "_high")] + [f"threshold_{rate}"]
+    inside, outside = trials
+    if outside * rate < 1:
+        return dict.fromkeys(names)
+    found = certainty.at_rate(roc, rate)
+    tpr = certainty.clopper_pearson(found.tpr * inside, inside)
+    fpr = certainty.clopper_pearson(found.fpr * outside, outside)
+    return dict(zip(names, [found.tpr, *tpr, found.fpr, *fpr, found.threshold], strict=True))
 
 
-def _curve(pooled: tuple[np.ndarray, np.ndarray], distinct: tuple[int, int]) -> list[dict[str, Any]]:
+def _curve(roc: certainty.Roc, trials: tuple[int, int]) -> list[dict[str, Any]]:
     """The ROC at the rates that the sample resolves, with Clopper-Pearson bands."""
     points = []
-    inside, outside = np.sort(pooled[0]), np.sort(pooled[1])
-    for rate in FALSE_POSITIVE_RATES[FALSE_POSITIVE_RATES * distinct[1] >= 1]:
-        threshold = outside[max(0, len(outside) - 1 - int(rate * len(outside)))]
-        tpr = 1.0 if rate == 1.0 else 1 - np.searchsorted(inside, threshold, "right") / len(inside)
-        low, high = certainty.clopper_pearson(tpr * distinct[0], distinct[0])
-        points.append({"fpr": float(rate), "tpr": float(tpr), "tpr_low": low, "tpr_high": high})
+    inside, outside = trials
+    for rate in FALSE_POSITIVE_RATES[FALSE_POSITIVE_RATES * outside >= 1]:
+        tpr = 1.0 if rate == 1.0 else certainty.at_rate(roc, float(rate)).tpr
+        low, high = certainty.clopper_pearson(tpr * inside, inside)
+        points.append({"fpr": float(rate), "tpr": tpr, "tpr_low": low, "tpr_high": high})
     return points
 
 
@@ -202,10 +228,13 @@ def _coalition(evidence: Evidence, one: Scored) -> list[dict[str, Any]]:
     head["attacked"] = results.attacked_names(evidence.nodes)[one.node]
     members, others, rows = evidence.members(one.node), evidence.others, []
     for replicate, scores in enumerate(one.scores):
-        inside, outside = scores[members[replicate]], np.sort(scores[others[replicate]])
-        found: dict[str, Any] = {"replicate": replicate, "auc": float(certainty.beaten(inside, outside).mean())}
+        inside, outside = scores[members[replicate]], scores[others[replicate]]
+        roc = certainty.make_roc(inside, outside)
+        if np.isnan(inside).any() or np.isnan(outside).any():
+            continue
+        found: dict[str, Any] = {"replicate": replicate, "auc": float(certainty.beaten(inside, roc.others).mean())}
         for rate in results.RATES:
             enough = len(outside) * rate >= 1
-            found[f"tpr_at_fpr_{rate}"] = certainty.at_rate(inside, outside, rate).tpr if enough else None
+            found[f"tpr_at_fpr_{rate}"] = certainty.at_rate(roc, rate).tpr if enough else None
         rows.append(head | found)
     return rows

@@ -153,6 +153,8 @@ def check(settings: config.Settings) -> None:
         for name in settings.attack.views
         for party in adversary.make_view(name, nodes=rounds.nodes, cycles=max(rounds.cycles, 1))
     ]
+    if not parties:
+        raise errors.InputError(f"attack.views={settings.attack.views!r}: name a view; {adversary.KNOWN}")
     compared = attacks.make_comparisons(settings.attack, nodes=rounds.nodes, masks=[party.mask for party in parties])
     if compared and not settings.shadow.federations:
         raise errors.InputError(

@@ -151,7 +151,7 @@ def _fit_unit(key: str, work: Fit) -> plan.Unit:
 def _federation_static(run: workload.Run) -> Hashable:
     """What decides the programs and trip counts of federations."""
     rounds = dataclasses.replace(run.settings.federation, centralised_epochs=None)
-    return _static(run, rounds, len(run.scored))
+    return _static(run, rounds, len(run.scored), bool(run.settings.shadow.federations))
 
 
 def _shadow_federations_unit(key: str, work: ShadowFederations) -> plan.Unit:

@@ -57,9 +57,9 @@ def test_replicates_that_differ_widen_the_interval():
 def test_the_point_at_a_rate_by_hand(ties):
     members, others = draw(ties=ties)
     for rate in (0.0, 0.01, 0.2):
-        found = certainty.at_rate(members, others, rate)
-        assert found.fpr <= rate
-        assert found.fpr == (others > found.threshold).mean()
+        found = certainty.at_rate(certainty.make_roc(members, others), rate)
+        assert found.fpr <= rate + 1e-12
+        assert found.fpr == pytest.approx((others > found.threshold).mean())
         assert found.tpr == (members > found.threshold).mean()
         allowed = [t for t in np.concatenate([members, others]) if (others > t).mean() <= rate]
         assert found.tpr == max((members > t).mean() for t in allowed)
@@ -74,6 +74,11 @@ def test_the_best_threshold_by_hand(ties):
     assert (members > found).mean() - (others > found).mean() == pytest.approx(best, abs=1e-12)
 
 
+def half(members, others, *, weights=None, trials=None):
+    weights = np.ones(len(others)) if weights is None else weights
+    return certainty.Half(members, others, weights, trials or (len(members), len(others)))
+
+
 def test_epsilon_of_randomized_response_is_below_and_near_the_truth():
     rng = np.random.default_rng(0)
     truth = np.log(0.75 / 0.25)
@@ -81,23 +86,35 @@ def test_epsilon_of_randomized_response_is_below_and_near_the_truth():
     def answers(chance):
         return (rng.random(40_000) < chance).astype(float)
 
-    halves = [(answers(chance), answers(chance)) for chance in (0.75, 0.25)]
-    found = certainty.epsilon(*halves)
+    found = certainty.epsilon(*(half(answers(0.75), answers(0.25)) for _ in range(2)))
     assert truth - 0.1 < found <= truth
 
 
 def test_epsilon_of_noise_is_nothing():
     rng = np.random.default_rng(0)
-    found = [certainty.epsilon(*[(rng.normal(size=500), rng.normal(size=500)) for _ in range(2)]) for _ in range(40)]
+    halves = [[half(rng.normal(size=500), rng.normal(size=500)) for _ in range(2)] for _ in range(40)]
+    found = [certainty.epsilon(*two) for two in halves]
     assert np.mean(np.array(found) > 0) <= 0.1  # at 95%, within what forty trials tell
 
 
-def test_a_share_counts_records_once():
+def test_a_record_that_is_scored_often_is_one_trial():
     rng = np.random.default_rng(0)
     members, others = rng.normal(2, 1, 500), rng.normal(0, 1, 500)
-    once = certainty.epsilon((members, members), (others, others))
-    tenfold = certainty.epsilon((members, members), (np.tile(others, 10),) * 2, shares=(1.0, 0.1))
-    assert tenfold == pytest.approx(once, abs=0.05)
+    once = certainty.epsilon(half(members, others), half(members, others))
+    again = half(members, np.tile(others, 10), trials=(500, 500))
+    assert certainty.epsilon(again, again) == pytest.approx(once, abs=0.05)
+
+
+def test_weights_make_unequal_groups_alike():
+    # Nothing is known of either node's members, but one node's scores are higher, and it has more of them.
+    rng = np.random.default_rng(0)
+    members = np.concatenate([rng.normal(2, 1, 8000), rng.normal(0, 1, 1000)])
+    others = np.concatenate([rng.normal(2, 1, 5000), rng.normal(0, 1, 5000)])
+    weights = np.repeat([8 / 4.5, 1 / 4.5], 5000)
+    fair = half(members, others, weights=weights)
+    assert certainty.epsilon(fair, fair) < 0.1 < certainty.epsilon(half(members, others), half(members, others))
+    assert certainty.at_rate(certainty.make_roc(members, others, weights), 0.1).tpr == pytest.approx(0.1, abs=0.02)
+    assert certainty.at_rate(certainty.make_roc(members, others), 0.1).tpr > 0.15
 
 
 def test_the_t_interval():

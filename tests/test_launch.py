@@ -80,8 +80,12 @@ CONFIGS = [
     ),
     ("--config.attack.views=('insider:9',)", "attack.views='insider:9': expected one number between 1 and 3"),
     ("--config.attack.views=('sniffer',)", "attack.views='sniffer': no such view; must be some of outsider, insider,"),
+    ("--config.attack.views=()", "attack.views=(): name a view; outsider, insider,"),
     ("--config.attack.gamma=0.5", "attack.gamma=0.5: must be at least 1"),
-    ("--config.shadow.federations=1", "shadow.federations=1: one reference shows no spread; use 0, or some"),
+    (
+        "--config.shadow.federations=1",
+        "shadow.federations=1: a record must be in some references and not in others; use 0, or 8 and more",
+    ),
     ("--config.shadow.count=1", "shadow.count=1: must be at least 2"),
     ("--config.data.num_test=60000", "data.num_federation=10,000, data.num_test=60,000, data.num_shadow_pool=all that"),
     ("--config=nope.py", "[Errno 2] No such file or directory: 'nope.py'"),

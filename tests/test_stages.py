@@ -59,7 +59,7 @@ CHANGES = [
     ("shadow.epochs", 3, ALL),
     ("shadow.num_train", 60, ALL),
     ("shadow.num_out", 40, ALL - {"central models"}),
-    ("shadow.federations", 4, ALL - {"attacks"}),
+    ("shadow.federations", 8, ALL - {"attacks"}),
     ("attack.hidden", 32, ALL - {"central models"}),
     ("attack.epochs", 7, ALL - {"central models"}),
     ("attack.learning_rate", 0.03, ALL - {"central models"}),
@@ -110,12 +110,12 @@ def test_attacks_that_differ_read_one_federation():
 def test_references_are_shared_by_replicates_and_depend_on_their_records():
     found = []
     for audit in (True, False):
-        values = {**BASE, "replicates": 2, "shadow": {**BASE.get("shadow", {}), "federations": 3, "audit": audit}}
+        values = {**BASE, "replicates": 2, "shadow": {**BASE.get("shadow", {}), "federations": 8, "audit": audit}}
         values["data"] = {**BASE["data"], "num_federation": 60}
         runs = workload.prepare(sweep.expand(values).points)
         planned = stages.make_plan(runs)
         assert planned.recipes[0].references == planned.recipes[1].references
-        assert len(planned.units["federations"]) == 2 + 3
+        assert len(planned.units["federations"]) == 2 + 8
         assert len({unit.static for unit in planned.units["federations"]}) == 2  # targets have readers
         found.append(set(planned.recipes[0].references))
     assert not found[0] & found[1]

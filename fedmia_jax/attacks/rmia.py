@@ -13,6 +13,7 @@ from fedmia_jax import config, signals
 from fedmia_jax.attacks import contract
 
 NUM_POPULATION = 2_500
+LEAST_KNOWN = 0.75  # share of records that some reference trained on
 LEAST = 1e-30  # probabilities below count as this; exp(-69)
 
 
@@ -53,7 +54,8 @@ def make_attack(settings: config.Attack, *, online: bool) -> contract.Comparison
         out = log_mean(references.phi, (references.owners < 0).astype(references.phi.dtype))
         held = (references.owners >= 0).astype(references.phi.dtype)
         if online:
-            known = held.sum(axis=0) > 0  # else the record was in no reference
+            known = held.sum(axis=0) > 0
+            known &= jnp.mean(known) > LEAST_KNOWN  # else the references are those of the offline attack
             both = jnp.logaddexp(out, log_mean(references.phi, held)) - jnp.log(2.0)
             return {"reference": jnp.where(known, both, out)}
         a = settings.offline_a

@@ -53,12 +53,12 @@ def make_attack(settings: config.Attack, *, nodes: int, masks: Sequence[np.ndarr
     Args:
       settings: unused.
       nodes: N.
-      masks: bool[T] each, the views to learn for.
+      masks: bool[T] each, the views to learn for; one that is there twice is drawn twice as often.
     """
     del settings
     network = TrajectoryNetwork(nodes)
     apply_fn = model.make_apply(network)
-    views = jnp.asarray(np.unique(np.stack(masks), axis=0))
+    views = jnp.asarray(np.stack(masks))
 
     def fit(key, references):
         phi, owners = references.phi, references.owners

@@ -24,6 +24,9 @@ class Purpose(enum.IntEnum):
     REFERENCE = 6
 
 
+FIRST_REFERENCE = 1_000_000  # stands for a replicate where references are dealt, beyond every real one
+
+
 @dataclasses.dataclass(frozen=True)
 class Pools:
     """Rows of the data set, by use; the three are disjoint."""
@@ -203,14 +206,15 @@ def draw_audit(
     shards = []
     for number in range(shadow.federations):
         drawn = np.random.default_rng([seed, Purpose.REFERENCE, number]).permutation(base)[:size]
-        shards.append(deal(drawn, labels, data, nodes=nodes, seed=seed, replicate=0))
+        shards.append(deal(drawn, labels, data, nodes=nodes, seed=seed, replicate=FIRST_REFERENCE + number))
     return Audit(np.concatenate([audited, extra]), tuple(shards))
 
 
 def redraw(pools: Pools, *, seed: int, replicate: int) -> Pools:
     """Draws anew which of the audited records a replicate's federation trains on; the others are its test pool."""
     audited = np.sort(np.concatenate([pools.federation, pools.test]))
-    order = np.random.default_rng([seed, replicate, Purpose.REFERENCE]).permutation(audited)
+    # Four numbers: never the three of a reference, whatever the replicate.
+    order = np.random.default_rng([seed, replicate, Purpose.REFERENCE, 1]).permutation(audited)
     return Pools(order[: len(pools.federation)], order[len(pools.federation) :], pools.shadow)
 
 

@@ -16,17 +16,15 @@ SHOWN = ("sequence_lira", "trajectory", "lira_online", "rmia_online", "delta_phi
 RATES = (0.01, 0.001)
 NUMBERS = {  # column: (what it is, how its interval is made)
     "auc": ("AUC", "percentile bootstrap over records and replicates"),
-    "tpr_at_fpr_0.01": ("TPR at 1% FPR", "Clopper-Pearson"),
-    "tpr_at_fpr_0.001": ("TPR at 0.1% FPR", "Clopper-Pearson"),
+    "tpr_at_fpr_0.01": ("TPR at 1% FPR", "Clopper-Pearson, a record being one trial"),
+    "tpr_at_fpr_0.001": ("TPR at 0.1% FPR", "Clopper-Pearson, a record being one trial"),
 }
 
 
 def read(workdir: store.Workdir) -> dict[str, pl.DataFrame] | None:
     """Returns the tables of a run with reference federations, by `store.TABLES`, or None."""
-    found = {name: workdir.read_table(name) for name in store.TABLES}
-    return (
-        {name: table for name, table in found.items() if table is not None} if found["certainty"] is not None else None
-    )
+    found = {name: table for name in store.TABLES if (table := workdir.read_table(name)) is not None}
+    return found if len(found) == len(store.TABLES) and not found["roc"].is_empty() else None
 
 
 def make_tables(found: dict[str, pl.DataFrame]) -> list[tables.Table]:
@@ -58,7 +56,7 @@ def _across(part: pl.DataFrame, column: str, whom: str) -> tables.Table:
     rows = [[attack, *(cells.get((attack, view), "") for view in views)] for attack in attacks]
     first, members = part.row(0, named=True), int(part["members"].to_numpy().max())
     caption = (
-        f"{first['replicates']} replicates pooled, {members:,} members and {first['non_members']:,} "
+        f"{first['replicates']} replicates pooled, {members:,} distinct members and {first['non_members']:,} "
         f"non-members. 95% intervals: {how}. Empty: the view does not show what the attack reads. An attack on one "
         "snapshot reads the one soonest after the node trained."
     )
@@ -79,8 +77,9 @@ def _epsilon(part: pl.DataFrame) -> tables.Table:
         for attack in part["attack"].unique(maintain_order=True)
     ]
     caption = (
-        "Training of these models is not (epsilon, 0)-differentially private for any smaller epsilon, at 95%: the "
-        "threshold is chosen on one half of the records and counted on the other. The number of records bounds it."
+        "Training of these models is not (epsilon, 0)-differentially private for any smaller epsilon, at 95%, as far "
+        "as the records of one model are independent trials: the threshold is chosen on one half of them and counted "
+        "on the other. The number of records bounds it."
     )
     return tables.Table("Lower bound on epsilon, one node, attacks x views", ["attack", *views], rows, caption)
 
@@ -124,8 +123,9 @@ def _by_size(coalitions: pl.DataFrame) -> tables.Table:
             cells += [_wide(row[column], row[f"{column}_width"]) for column in columns]
         rows.append([*cells, str(part["party"][0]).removeprefix("coalition:").removeprefix("insider:")])
     caption = (
-        "Every coalition of so many insiders attacks every node outside it; means over those nodes, ± 95% t over "
-        "replicates. The worst is the one with the highest AUC, chosen on the same targets."
+        "Every coalition of so many insiders attacks every node outside it, where it sees what the attack reads (a "
+        "step needs both ends of a visit). Means over those nodes, ± 95% t over replicates. The worst "
+        "coalition is the one with the highest AUC, chosen on the same targets."
     )
     return tables.Table("Coalitions of insiders", [*header, "worst"], rows, caption)
 

@@ -1,5 +1,6 @@
 """Pools, shards and shadow draws: disjoint, complete, and the same whatever else is drawn."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -271,3 +272,19 @@ def test_too_small_a_shadow_pool_for_disjoint_references_is_refused():
         pools.draw_audit(
             drawn, np.zeros(200, np.int32), small, config.Shadow(federations=6, audit=False), nodes=4, seed=1
         )
+
+
+def test_no_replicate_draws_what_a_reference_drew():
+    drawn, audit = draw_audit()
+    seen = {frozenset(shards.indices[shards.mask]) for shards in audit.references}
+    seen |= {frozenset(pools.redraw(drawn, seed=1, replicate=replicate).federation) for replicate in range(12)}
+    assert len(seen) == 6 + 12
+
+
+def test_references_are_dealt_each_by_its_own_shares():
+    labels = np.random.default_rng(0).integers(3, size=200).astype(np.int32)
+    data = dataclasses.replace(AUDITED, partition="dirichlet", alpha=0.3)
+    drawn = pools.make_pools(200, data, seed=1, replicate=0)
+    audit = pools.draw_audit(drawn, labels, data, config.Shadow(federations=6), nodes=2, seed=1)
+    shares = {tuple(np.bincount(labels[shards.indices[0][shards.mask[0]]], minlength=3)) for shards in audit.references}
+    assert len(shares) > 3
