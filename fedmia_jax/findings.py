@@ -171,8 +171,8 @@ def certain(evidence: Evidence, found: Sequence[Scored]) -> tuple[dict[str, Any]
     roc = certainty.make_roc(whole.members, whole.others, whole.weights)
     for rate in results.RATES:
         row |= _at_rate(rate, roc, whole.trials)
-    half = np.random.default_rng(0).random(scores.shape[2]) < 0.5
-    halves = [_pool(scores, members, others, side) for side in (half, np.logical_not(half))]
+    half = np.random.default_rng(0).random((scores.shape[2],)) < 0.5
+    halves = [_pool(scores, members, others, side) for side in (half, ~half)]
     row["epsilon"] = certainty.epsilon(*halves)
     row["advantage"] = float(np.mean([_advantage(one, evidence.members(one.node), evidence.others) for one in found]))
     return row, _curve(roc, whole.trials)

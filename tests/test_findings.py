@@ -8,10 +8,22 @@ import polars as pl
 import pytest
 
 from fedmia_jax import auditing, findings, model, parts, signals, stages, store, types
+from fedmia_jax.attacks import trajectory
 
 NAMES = ("network", "loss", "confidence_per_class", "lira_online", "rmia_offline", "calibration", "delta_phi", "peers",
          "sequence_lira", "trajectory")  # fmt: skip
 VIEWS = ("outsider", "insider", "bracket", "coalition:{1,2}", "coordinator", "all_coalitions:2")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_fits():
+    """Small federations are learnt in fewer updates."""
+    usual = trajectory.NUM_UPDATES
+    trajectory.NUM_UPDATES = 1_500
+    try:
+        yield
+    finally:
+        trajectory.NUM_UPDATES = usual
 
 
 @pytest.fixture(scope="module")

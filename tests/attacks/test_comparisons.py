@@ -11,10 +11,32 @@ import scipy.stats
 import sklearn.metrics
 
 from fedmia_jax import attacks, config, signals, types
-from fedmia_jax.attacks import attribution, calibration, contract, delta, lira, moments, peers, rmia, sequence
+from fedmia_jax.attacks import (
+    attribution,
+    calibration,
+    contract,
+    delta,
+    lira,
+    moments,
+    peers,
+    rmia,
+    sequence,
+    trajectory,
+)
 
 NODES, CYCLES, REFERENCES, RECORDS = 3, 2, 24, 60
 SNAPSHOTS = NODES * CYCLES
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_fits():
+    """The toys are learnt in fewer updates."""
+    usual = trajectory.NUM_UPDATES
+    trajectory.NUM_UPDATES = 1_500
+    try:
+        yield
+    finally:
+        trajectory.NUM_UPDATES = usual
 
 
 @pytest.fixture
