@@ -29,6 +29,7 @@ from fedmia_jax import (
     workload,
     works,
 )
+from fedmia_jax.attacks import trajectory
 from fedmia_jax.data import pools
 
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -224,6 +225,17 @@ def run_sweep() -> Callable[..., tuple[list[workload.Run], pl.DataFrame]]:
             return runs, experiment.run(workload.Lab(workdir, shown, strict=strict, **lab), runs)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def short_fits() -> Iterator[None]:
+    """Networks on trajectories take fewer updates; what tests show them is learnt by then."""
+    usual = trajectory.NUM_UPDATES
+    trajectory.NUM_UPDATES = 1_500
+    try:
+        yield
+    finally:
+        trajectory.NUM_UPDATES = usual
 
 
 @pytest.fixture(scope="session")

@@ -8,26 +8,14 @@ import polars as pl
 import pytest
 
 from fedmia_jax import auditing, findings, model, parts, signals, stages, store, types
-from fedmia_jax.attacks import trajectory
 
 NAMES = ("network", "loss", "confidence_per_class", "lira_online", "rmia_offline", "calibration", "delta_phi", "peers",
          "sequence_lira", "trajectory")  # fmt: skip
 VIEWS = ("outsider", "insider", "bracket", "coalition:{1,2}", "coordinator", "all_coalitions:2")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def short_fits():
-    """Small federations are learnt in fewer updates."""
-    usual = trajectory.NUM_UPDATES
-    trajectory.NUM_UPDATES = 1_500
-    try:
-        yield
-    finally:
-        trajectory.NUM_UPDATES = usual
-
-
 @pytest.fixture(scope="module")
-def lab(make_lab):
+def lab(make_lab, short_fits):
     """Three nodes that learn random labels by heart, two replicates, twelve references."""
     return make_lab(
         {"num_records": 1000, "num_features": 30, "num_classes": 4, "learnable": False},
@@ -48,7 +36,7 @@ def evidence(lab):
 
 
 @pytest.fixture(scope="module")
-def scored(evidence):
+def scored(evidence, short_fits):
     """What every attack says of single nodes, by attack and view."""
     found: dict[tuple[str, str], list[auditing.Scored]] = {}
     for name in NAMES:

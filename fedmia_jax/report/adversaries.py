@@ -13,7 +13,6 @@ from fedmia_jax.report import figures, tables
 
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#111111")
 SHOWN = ("sequence_lira", "trajectory", "lira_online", "rmia_online", "delta_phi", "peers", "network", "loss")
-RATES = (0.01, 0.001)
 NUMBERS = {  # column: (what it is, how its interval is made)
     "auc": ("AUC", "percentile bootstrap over records and replicates"),
     "tpr_at_fpr_0.01": ("TPR at 1% FPR", "Clopper-Pearson, a record being one trial"),
@@ -65,7 +64,10 @@ def _across(part: pl.DataFrame, column: str, whom: str) -> tables.Table:
 
 def _cell(value: float | None, low: float | None, high: float | None) -> str:
     """A number and its interval; a dash where the sample cannot resolve it."""
-    return "-" if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    if value is None:
+        return "-"
+    first, second, third = (f"{number:.3f}".removeprefix("0") for number in (value, low, high))
+    return f"{first} ({second}-{third})"
 
 
 def _epsilon(part: pl.DataFrame) -> tables.Table:

@@ -24,19 +24,9 @@ from fedmia_jax.attacks import (
     trajectory,
 )
 
+pytestmark = pytest.mark.usefixtures("short_fits")
 NODES, CYCLES, REFERENCES, RECORDS = 3, 2, 24, 60
 SNAPSHOTS = NODES * CYCLES
-
-
-@pytest.fixture(autouse=True, scope="module")
-def short_fits():
-    """The toys are learnt in fewer updates."""
-    usual = trajectory.NUM_UPDATES
-    trajectory.NUM_UPDATES = 1_500
-    try:
-        yield
-    finally:
-        trajectory.NUM_UPDATES = usual
 
 
 @pytest.fixture
