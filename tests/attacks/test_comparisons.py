@@ -21,7 +21,6 @@ from fedmia_jax.attacks import (
     peers,
     rmia,
     sequence,
-    trajectory,
 )
 
 pytestmark = pytest.mark.usefixtures("short_fits")
