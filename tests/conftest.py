@@ -231,7 +231,7 @@ def run_sweep() -> Callable[..., tuple[list[workload.Run], pl.DataFrame]]:
 def short_fits() -> Iterator[None]:
     """Networks on trajectories take fewer updates; what tests show them is learnt by then."""
     usual = trajectory.NUM_UPDATES
-    trajectory.NUM_UPDATES = 1_500
+    trajectory.NUM_UPDATES = 1_000
     try:
         yield
     finally:
