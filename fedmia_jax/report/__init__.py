@@ -34,7 +34,12 @@ def write(
     adversary = adversaries.read(workdir)
     results = results.filter(pl.col("view") == SINGLE)
     if swept and results.select("run_id", *swept).n_unique() > 1:
-        texts, shown, pictures = _sweep(workdir, results, title=title, swept=swept)
+        # Comparisons read federations only: they have pages of their own, one a point.
+        based = results.filter(pl.col("phase") == "centralised")["attack"].unique().to_list()
+        texts, shown, pictures = _sweep(
+            workdir, results.filter(pl.col("attack").is_in(based)), title=title, swept=swept
+        )
+        texts += [table.to_markdown() for table in adversaries.by_point(adversary, swept=swept)] if adversary else []
     elif adversary:
         texts, shown, pictures = _adversaries(workdir, adversary, results, title=title)
     else:

@@ -1,5 +1,6 @@
 """What adversaries learn -> tables of attacks x views, coalitions and naming, and their figures."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -39,6 +40,23 @@ def make_tables(found: dict[str, pl.DataFrame]) -> list[tables.Table]:
         made.append(_by_size(found["coalitions"]))
     if not found["attribution"].is_empty():
         made.append(_naming(found["attribution"]))
+    return made
+
+
+def by_point(found: dict[str, pl.DataFrame], *, swept: Sequence[str]) -> list[tables.Table]:
+    """Returns attacks x views for one node at every point of a sweep, AUC and where the sample resolves it TPR at 0.1%.
+
+    Args:
+      found: see `read`.
+      swept: dotted names of the columns that tell the points apart.
+    """
+    sure, made = found["certainty"].filter(pl.col("attacked") == "node"), []
+    for values, part in sure.group_by(*swept, maintain_order=True):
+        point = ", ".join(f"{name}={tables.value(value)}" for name, value in zip(swept, values, strict=True))
+        for column in ("auc", "tpr_at_fpr_0.001"):
+            if part[column].count():
+                table = _across(part, column, "one node")
+                made.append(dataclasses.replace(table, title=f"{table.title}; {point}"))
     return made
 
 

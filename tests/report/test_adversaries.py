@@ -65,3 +65,14 @@ def test_a_page_of_attacks_and_views():
     (named,) = by_title["Which node held the record? (top-1)"].rows
     assert named[2].startswith(".800 (")
     assert "by chance 0.500" in by_title["Which node held the record? (top-1)"].caption
+
+
+def test_every_point_of_a_sweep_has_its_page():
+    rows = [
+        certain("loss", "outsider", auc=auc) | {"model.dropout_rate": rate} for rate, auc in ((0.0, 0.9), (0.5, 0.7))
+    ]
+    found = {"certainty": pl.DataFrame(rows, infer_schema_length=None)}
+    first, second = adversaries.by_point(found, swept=["model.dropout_rate"])
+    assert first.title.endswith("; model.dropout_rate=0")
+    assert second.title.endswith("; model.dropout_rate=0.5")
+    assert [table.rows[0][1] for table in (first, second)] == [".900 (.890-.910)", ".700 (.690-.710)"]
