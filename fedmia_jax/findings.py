@@ -79,7 +79,7 @@ def _study(
                 sure, curve = certain(evidence, some)
                 if not curve:
                     on_broken(
-                        f"attack {name} under view {view}: scores are not numbers; a reference or a target exploded"
+                        f"attack {name}: scores are not numbers, its rows stay empty; a reference or a target exploded"
                     )
                 tables["certainty"].append(head | sure)
                 tables["roc"] += [head | point for point in curve]
