@@ -34,13 +34,14 @@ class Evidence:
     owners: np.ndarray  # i32[S, M], -1 for non-members, -2 for records that do not count
     references: contract.References
     single: dict[str, tuple[np.ndarray, np.ndarray]]  # attacks on one model: scores [S, T, M], thresholds [S, T]
+    fitted: dict[str, Callable[..., jax.Array]] = dataclasses.field(default_factory=dict)  # see `score_nodes`
 
     @property
     def nodes(self) -> int:
         """N."""
         return self.runs[0].settings.federation.nodes
 
-    @property
+    @functools.cached_property
     def views(self) -> Views:
         """The parties of every view that is asked for."""
         settings = self.runs[0].settings
@@ -49,7 +50,7 @@ class Evidence:
             name: adversary.make_view(name, nodes=rounds.nodes, cycles=rounds.cycles) for name in settings.attack.views
         }
 
-    @property
+    @functools.cached_property
     def compared(self) -> dict[str, contract.Comparison]:
         """The attacks with references; they learn for all views, half of the time for those of single parties."""
         single = [party.mask for name, found in self.views.items() for party in found if not name.startswith(EVERY)]
@@ -59,7 +60,11 @@ class Evidence:
 
     def members(self, node: int) -> np.ndarray:
         """bool[S, M], the records of a node; N stands for the union."""
-        return self.owners >= 0 if node == self.nodes else self.owners == node
+        return self.held(self.owners, node)
+
+    def held(self, owners: np.ndarray, node: int) -> np.ndarray:
+        """Which records are a node's, or the union's, where others own them: i32[...] -> bool[...]."""
+        return owners >= 0 if node == self.nodes else owners == node
 
     @property
     def others(self) -> np.ndarray:
@@ -116,8 +121,6 @@ def score_single(evidence: Evidence, name: str) -> Iterator[Scored]:
     """Yields an attack on one model, at the snapshot of each view that suits it best."""
     scores, thresholds = evidence.single[name]
     for view, party, node in _asked(evidence):
-        if view.startswith(EVERY):
-            continue
         read = adversary.freshest(party.mask, node, nodes=evidence.nodes)
         yield Scored(name, view, party.name, node, read, read, scores[:, read], thresholds[:, read])
 
@@ -127,14 +130,12 @@ def score_compared(evidence: Evidence, name: str) -> Iterator[Scored]:
 
     An attack on one snapshot reads the one that suits it best, see `adversary.freshest`.
     """
-    attack, fitted = evidence.compared[name], fit(evidence, name)
+    attack = evidence.compared[name]
     phi = jnp.concatenate([evidence.phi, evidence.references.phi[-PSEUDO_TARGETS:]])
     if attack.combine is not None:
-        yield from _sequences(
-            evidence, name, functools.partial(_over_nodes(attack), ready_for(attack, fitted, evidence.nodes)), phi
-        )
+        yield from _sequences(evidence, name, phi)
         return
-    prepare = jax.jit(attack.prepare)
+    fitted, prepare = fit(evidence, name), jax.jit(attack.prepare)
     score = jax.jit(lambda ready, phi: jax.lax.map(lambda one: attack.score(ready, one), phi))
     asked = list(_asked(evidence))
     for node in range(evidence.nodes + 1):
@@ -150,10 +151,14 @@ def fit(evidence: Evidence, name: str) -> Any:
     return jax.jit(evidence.compared[name].fit)(key, known)
 
 
-def ready_for(attack: contract.Comparison, fitted: Any, nodes: int) -> list[Any]:
-    """What it takes to attack every node."""
-    prepare = jax.jit(attack.prepare)
-    return [prepare(fitted, jnp.int32(node)) for node in range(nodes)]
+def score_nodes(evidence: Evidence, name: str) -> Callable[..., jax.Array]:
+    """Returns `score(phi [S, T, M], mask) -> f32[S, N + 1, M]` of an attack on several snapshots, fitted once."""
+    if name not in evidence.fitted:
+        attack, fitted = evidence.compared[name], fit(evidence, name)
+        prepare = jax.jit(attack.prepare)
+        ready = [prepare(fitted, jnp.int32(node)) for node in range(evidence.nodes)]
+        evidence.fitted[name] = functools.partial(_over_nodes(attack), ready)
+    return evidence.fitted[name]
 
 
 def _over_nodes(attack: contract.Comparison) -> Callable[..., jax.Array]:
@@ -168,9 +173,9 @@ def _over_nodes(attack: contract.Comparison) -> Callable[..., jax.Array]:
 
 
 def _asked(evidence: Evidence) -> Iterator[tuple[str, adversary.Party, int]]:
-    """Every view, party and attacked node."""
+    """Every view of single parties, party and attacked node."""
     for view, parties in evidence.views.items():
-        for party in parties:
+        for party in () if view.startswith(EVERY) else parties:
             for node in party.attacked:
                 yield view, party, node
 
@@ -182,16 +187,14 @@ def _snapshots(evidence, name, node, asked, scores) -> Iterator[Scored]:
     for t, threshold in enumerate(thresholds):
         yield Scored(name, SINGLE, SINGLE, node, t, t, scores[:num, t], np.full(num, threshold))
     for view, party in asked:
-        if view.startswith(EVERY):
-            continue
         read = adversary.freshest(party.mask, node, nodes=evidence.nodes)
         found = np.full(num, thresholds[read])
         yield Scored(name, view, party.name, node, read, read, scores[:num, read], found)
 
 
-def _sequences(evidence, name, score, phi) -> Iterator[Scored]:
+def _sequences(evidence, name, phi) -> Iterator[Scored]:
     """Every view and node that it suffices for; coalitions by the dozen go without a threshold."""
-    num, attack = len(evidence.owners), evidence.compared[name]
+    num, attack, score = len(evidence.owners), evidence.compared[name], score_nodes(evidence, name)
     for view, parties in evidence.views.items():
         every = view.startswith(EVERY)
         for party in parties:
@@ -209,8 +212,7 @@ def _sequences(evidence, name, score, phi) -> Iterator[Scored]:
 def _threshold(evidence: Evidence, node: int, scores: np.ndarray) -> float:
     """The best threshold on references that stand in for a target: [pseudo-targets, M]."""
     owners = np.asarray(evidence.references.owners[-len(scores) :])
-    members = owners >= 0 if node == evidence.nodes else owners == node
-    return certainty.best_threshold(scores[members], scores[owners < 0])
+    return certainty.best_threshold(scores[evidence.held(owners, node)], scores[owners < 0])
 
 
 def attribute(evidence: Evidence) -> Iterator[dict[str, Any]]:
@@ -242,6 +244,4 @@ def _ranker(evidence: Evidence, name: str) -> Callable[[jax.Array], jax.Array] |
         return lambda mask: jax.vmap(lambda one: attribution.source_losses(one, mask, nodes=nodes))(evidence.phi)
     if name not in evidence.compared:
         return None
-    attack = evidence.compared[name]
-    ready, score = ready_for(attack, fit(evidence, name), nodes), _over_nodes(attack)
-    return lambda mask: score(ready, evidence.phi, mask)[:, :nodes]
+    return lambda mask: score_nodes(evidence, name)(evidence.phi, mask)[:, :nodes]

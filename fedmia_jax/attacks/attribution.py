@@ -9,14 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from fedmia_jax import signals
+from fedmia_jax.attacks import delta
 
 
 def source_losses(phi: jax.Array, mask: jax.Array, *, nodes: int) -> jax.Array:
     """Minus the mean loss at the seen hand-offs of each node: f32[T, M], bool[T] -> f32[N, M], -inf where none is."""
-    losses = signals.loss(phi).reshape(-1, nodes, phi.shape[1])
-    seen = mask.astype(phi.dtype).reshape(-1, nodes)
-    count = seen.sum(axis=0)[:, None]
-    return jnp.where(count > 0, -jnp.einsum("cnm,cn->nm", losses, seen) / jnp.maximum(count, 1), -jnp.inf)
+    return delta.mean_by_node(-signals.loss(phi), mask, nodes=nodes)
 
 
 def confusion(scores: jax.Array, owners: jax.Array, *, nodes: int) -> jax.Array:

@@ -31,9 +31,13 @@ def steps(values: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def by_node(values: jax.Array, mask: jax.Array, *, nodes: int) -> jax.Array:
     """Mean step over the seen visits to each node: f32[N, M], -inf for a node without one."""
-    added, seen = steps(values, mask)
+    return mean_by_node(*steps(values, mask), nodes=nodes)
+
+
+def mean_by_node(values: jax.Array, seen: jax.Array, *, nodes: int) -> jax.Array:
+    """Mean over what is seen at the hand-offs of each node: f32[T, M], bool[T] -> f32[N, M], -inf where nothing is."""
     weights = seen.astype(values.dtype).reshape(-1, nodes)
-    total = jnp.einsum("cnm,cn->nm", added.reshape(-1, nodes, values.shape[1]), weights)
+    total = jnp.einsum("cnm,cn->nm", values.reshape(-1, nodes, values.shape[1]), weights)
     count = weights.sum(axis=0)[:, None]
     return jnp.where(count > 0, total / jnp.maximum(count, 1), -jnp.inf)
 
@@ -54,7 +58,7 @@ def make_attack(settings: config.Attack, *, kind: str, nodes: int) -> contract.C
     def suffices(mask: np.ndarray, node: int) -> bool:
         return len(adversary.visits(mask, node, nodes=nodes)) > 0
 
-    return contract.Comparison(_no_fit, lambda fitted, node: node, score, combine=largest, suffices=suffices)
+    return contract.Comparison(no_fit, lambda fitted, node: node, score, combine=largest, suffices=suffices)
 
 
 def largest(scores: jax.Array) -> jax.Array:
@@ -62,7 +66,7 @@ def largest(scores: jax.Array) -> jax.Array:
     return scores.max(axis=0)
 
 
-def _no_fit(key: jax.Array, references: contract.References) -> tuple:
+def no_fit(key: jax.Array, references: contract.References) -> tuple:
     """Nothing is learnt."""
     del key, references
     return ()

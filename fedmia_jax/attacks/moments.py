@@ -76,6 +76,22 @@ def regress(phi: jax.Array, weights: jax.Array, out_mean: jax.Array) -> jax.Arra
     return jnp.einsum("tmp,tp->tm", powers, slopes)
 
 
+def spreads(phi: jax.Array, weights: jax.Array, prior: jax.Array) -> tuple[jax.Array, ...]:
+    """Each record's own mean and sum of squares around it, f32[T, M]; variance within and between records, f32[T, 1].
+
+    Args:
+      phi, weights, prior: see `estimate`.
+    """
+    count = weights.sum(axis=0)
+    own = jnp.einsum("jtm,jm->tm", phi, weights) / jnp.maximum(count, 1)
+    around = jnp.einsum("jtm,jm->tm", (phi - own) ** 2, weights)
+    freedom = jnp.maximum(count - 1, 0).sum()
+    total = jnp.einsum("jtm,jm->t", (phi - prior) ** 2, weights) / jnp.maximum(count.sum(), 1)
+    # Where no record has two observations, all of the spread counts as within.
+    within = jnp.where(freedom > 0, around.sum(axis=1) / jnp.maximum(freedom, 1), total)[:, None]
+    return own, around, within, jnp.maximum(total[:, None] - within, FLOOR)
+
+
 def estimate(phi: jax.Array, weights: jax.Array, prior: jax.Array, *, per_record: bool = False) -> Moments:
     """Empirical Bayes: means shrunk to a prior, and the variance of the next observation.
 
@@ -86,13 +102,8 @@ def estimate(phi: jax.Array, weights: jax.Array, prior: jax.Array, *, per_record
       per_record: see `outside`.
     """
     count = weights.sum(axis=0)
-    own = jnp.einsum("jtm,jm->tm", phi, weights) / jnp.maximum(count, 1)
-    around = jnp.einsum("jtm,jm->tm", (phi - own) ** 2, weights)
+    own, around, within, between = spreads(phi, weights, prior)
     freedom = jnp.maximum(count - 1, 0)
-    total = jnp.einsum("jtm,jm->t", (phi - prior) ** 2, weights) / jnp.maximum(count.sum(), 1)
-    # Where no record has two observations, all of the spread counts as within.
-    within = jnp.where(freedom.sum() > 0, around.sum(axis=1) / jnp.maximum(freedom.sum(), 1), total)[:, None]
-    between = jnp.maximum(total[:, None] - within, FLOOR)
     spread = jnp.broadcast_to(within, own.shape)
     if per_record:
         spread = jnp.where(freedom > 0, around / jnp.maximum(freedom, 1), spread)

@@ -27,9 +27,7 @@ def by_node(phi: jax.Array, mask: jax.Array, *, nodes: int) -> jax.Array:
     square = jnp.einsum("ckm,cnk->cnm", added**2, others) / jnp.maximum(count, 1)
     spread = jnp.sqrt(jnp.maximum((square - mean**2).mean(axis=2, keepdims=True), 1e-6))
     tested = seen * (count[..., 0] >= LEAST_PEERS)  # [C, N]
-    total = jnp.einsum("cnm,cn->nm", (added - mean) / spread, tested)
-    number = tested.sum(axis=0)[:, None]
-    return jnp.where(number > 0, total / jnp.maximum(number, 1), -jnp.inf)
+    return delta.mean_by_node(((added - mean) / spread).reshape(phi.shape), tested.reshape(-1), nodes=nodes)
 
 
 def make_attack(settings: config.Attack, *, nodes: int) -> contract.Comparison:
@@ -48,6 +46,4 @@ def make_attack(settings: config.Attack, *, nodes: int) -> contract.Comparison:
         shown = [{after // nodes for after in adversary.visits(mask, one, nodes=nodes)} for one in range(nodes)]
         return any(sum(cycle in other for other in shown) > LEAST_PEERS for cycle in shown[node])
 
-    return contract.Comparison(
-        lambda key, references: (), lambda fitted, node: node, score, combine=delta.largest, suffices=suffices
-    )
+    return contract.Comparison(delta.no_fit, lambda fitted, node: node, score, combine=delta.largest, suffices=suffices)

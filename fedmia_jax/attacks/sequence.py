@@ -20,13 +20,9 @@ LEAST_SHRINKAGE = 0.2
 def errors_of(phi: jax.Array, weights: jax.Array, prior: jax.Array) -> jax.Array:
     """How far each reference is from the mean that the others predict: f32[J, T, M], see `moments.estimate`."""
     count = weights.sum(axis=0)
-    total = jnp.einsum("jtm,jm->tm", phi, weights)
-    own = total / jnp.maximum(count, 1)
+    own, _, within, between = moments.spreads(phi, weights, prior)
     freedom = jnp.maximum(count - 1, 0)
-    within = jnp.einsum("jtm,jm->t", (phi - own) ** 2, weights)[:, None] / jnp.maximum(freedom.sum(), 1)
-    around = jnp.einsum("jtm,jm->t", (phi - prior) ** 2, weights)[:, None] / jnp.maximum(count.sum(), 1)
-    between = jnp.maximum(around - within, moments.FLOOR)
-    others = (total - phi) / jnp.maximum(freedom, 1)
+    others = (own * count - phi) / jnp.maximum(freedom, 1)
     trust = freedom * between / (freedom * between + jnp.maximum(within, moments.FLOOR))
     return phi - (prior + trust * (others - prior))
 
