@@ -25,6 +25,7 @@ import numpy as np
 
 from fedmia_jax import errors
 
+SNAPSHOT = "snapshot"  # the view of an attack on each snapshot by itself; has no party
 KNOWN = "outsider, insider, insider:j, coalition:{i,j,..}, bracket, bracket:t, coordinator, coordinator_p2p, "
 KNOWN += "all_coalitions:k"
 

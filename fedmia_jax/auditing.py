@@ -17,7 +17,6 @@ from fedmia_jax import adversary, attacks, certainty, parts, stages, workload
 from fedmia_jax.attacks import attribution, contract
 from fedmia_jax.data import pools
 
-SINGLE = "snapshot"  # the view of an attack on each snapshot by itself
 EVERY = "all_coalitions"  # the view of every coalition of a size; for attacks on several snapshots
 PSEUDO_TARGETS = 2  # references that no attack is fitted on, for thresholds
 
@@ -185,7 +184,7 @@ def _snapshots(evidence, name, node, asked, scores) -> Iterator[Scored]:
     num = len(evidence.owners)
     thresholds = [_threshold(evidence, node, scores[num:, t]) for t in range(scores.shape[1])]
     for t, threshold in enumerate(thresholds):
-        yield Scored(name, SINGLE, SINGLE, node, t, t, scores[:num, t], np.full(num, threshold))
+        yield Scored(name, adversary.SNAPSHOT, adversary.SNAPSHOT, node, t, t, scores[:num, t], np.full(num, threshold))
     for view, party in asked:
         read = adversary.freshest(party.mask, node, nodes=evidence.nodes)
         found = np.full(num, thresholds[read])

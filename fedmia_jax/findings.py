@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import polars as pl
 
-from fedmia_jax import auditing, certainty, metrics, parts, results, stages, workload
+from fedmia_jax import adversary, auditing, certainty, metrics, parts, results, stages, workload
 from fedmia_jax.auditing import Evidence, Scored
 
 FALSE_POSITIVE_RATES = np.geomspace(1e-4, 1.0, 61)
@@ -71,7 +71,7 @@ def _study(
                 tables["coalitions"] += _coalition(evidence, one)
                 continue
             rows += _rows(evidence, one)
-            if one.view != auditing.SINGLE:
+            if one.view != adversary.SNAPSHOT:
                 by_view.setdefault(one.view, []).append(one)
         for view, found in by_view.items():
             for attacked, some in _split(evidence, found).items():
@@ -117,11 +117,7 @@ def _rows(evidence: Evidence, one: Scored) -> list[dict[str, Any]]:
                 "attack": one.attack,
                 "view": one.party,
                 "threshold": results.number(one.thresholds[row]),
-                **{name: results.number(getattr(measured, name)[row, 0]) for name in results.METRICS},
-                **{
-                    f"tpr_at_fpr_{rate}": results.number(measured.tpr_at_fpr[row, 0, index])
-                    for index, rate in enumerate(results.RATES)
-                },
+                **results.measured(measured, row, 0),
                 "num_members": int(members[row].sum()),
                 "num_non_members": int(others[row].sum()),
                 "target_train_accuracy": float(right[members[row]].mean()),

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import polars as pl
 
-from fedmia_jax import attacking, config, metrics, parts, shadow, stages, workload
+from fedmia_jax import adversary, attacking, config, metrics, parts, shadow, stages, workload
 
 RATES = (0.01, 0.001)
 METRICS = ("accuracy", "precision", "recall", "f1", "auc")
@@ -115,8 +115,8 @@ def _rows(run: workload.Run, scored: dict[str, Any]) -> list[dict[str, Any]]:
     for attack in run.attack.names:
         scores = scored["scores"][attack]
         thresholds, held_out = scored["threshold"][attack], scored["held_out"][attack]
-        measured = jax.device_get(_make_measure()((members, non_members), (scores, thresholds)))
-        broken = np.isnan(measured.accuracy).all(axis=1)  # a target or an attack that is not finite
+        found = jax.device_get(_make_measure()((members, non_members), (scores, thresholds)))
+        broken = np.isnan(found.accuracy).all(axis=1)  # a target or an attack that is not finite
         for t, a in np.ndindex(train_accuracy.shape):
             rows.append(
                 {
@@ -124,10 +124,9 @@ def _rows(run: workload.Run, scored: dict[str, Any]) -> list[dict[str, Any]]:
                     **place(t, nodes),
                     "attacked": attacked_names(nodes)[a],
                     "attack": attack,
-                    "view": "snapshot",
+                    "view": adversary.SNAPSHOT,
                     "threshold": number(thresholds[t]),
-                    **{name: number(getattr(measured, name)[t, a]) for name in METRICS},
-                    **{f"tpr_at_fpr_{rate}": number(measured.tpr_at_fpr[t, a, i]) for i, rate in enumerate(RATES)},
+                    **measured(found, t, a),
                     "num_members": int(members[a].sum()),
                     "num_non_members": int(non_members.sum()),
                     "target_train_accuracy": None if broken[t] else float(train_accuracy[t, a]),
@@ -161,6 +160,14 @@ def place(t: int, nodes: int) -> dict[str, Any]:
         return {"phase": "centralised", "cycle": None, "node": None, "snapshot": None}
     cycle, node = (t - 1) // nodes + 1, (t - 1) % nodes + 1
     return {"phase": "federated", "cycle": cycle, "node": node, "snapshot": f"C{cycle}N{node}"}
+
+
+def measured(found: metrics.Metrics, *index: int) -> dict[str, float | None]:
+    """Returns the metrics' columns of one row, from metrics with leading axes."""
+    columns = {name: number(getattr(found, name)[index]) for name in METRICS}
+    return columns | {
+        f"tpr_at_fpr_{rate}": number(np.asarray(found.tpr_at_fpr)[index][i]) for i, rate in enumerate(RATES)
+    }
 
 
 def number(value: np.floating) -> float | None:

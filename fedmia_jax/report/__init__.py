@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import polars as pl
 import rich.console
 
+from fedmia_jax import adversary as adversary_views
 from fedmia_jax import store
 from fedmia_jax.report import adversaries, figures, paper, ranking, tables
 
-SINGLE = "snapshot"  # the view of an attack on each snapshot by itself; the others have a page of their own
 TERMINAL_ROWS = 60  # points of a sweep that the terminal shows; report.md has all
 
 
@@ -32,7 +32,7 @@ def write(
         row for each, and the paper's tables beside it where the points are the paper's.
     """
     adversary = adversaries.read(workdir)
-    results = results.filter(pl.col("view") == SINGLE)
+    results = results.filter(pl.col("view") == adversary_views.SNAPSHOT)  # the others have a page of their own
     if swept and results.select("run_id", *swept).n_unique() > 1:
         # Comparisons read federations only: they have pages of their own, one a point.
         based = results.filter(pl.col("phase") == "centralised")["attack"].unique().to_list()
