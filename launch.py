@@ -22,8 +22,12 @@ import rich.console
 from absl import flags
 from ml_collections import config_flags
 
-from fedmia_jax import benchmark, config, data, errors, experiment, progress, report, store, sweep, workload
+from fedmia_jax import data, errors, report
+from fedmia_jax.config import parsing, schema, sweeps
 from fedmia_jax.data import arrays, dataset
+from fedmia_jax.engine import benchmark, experiment, lab, outline, progress, runs
+from fedmia_jax.report import tables
+from fedmia_jax.storage import workdir as workdirs
 
 SWEEP_FLAG = re.compile(r"--?config\.sweep\.([^=]+)=(.*)", re.DOTALL)
 LOG_WIDTH = 140  # characters of a line where standard output is no terminal
@@ -73,26 +77,26 @@ def main() -> None:
 
 def run(values: flags.FlagValues, console: rich.console.Console) -> None:
     """Runs an experiment or a sweep and reports it; or only says what it would do."""
-    swept = sweep.expand(values.config)
+    swept = sweeps.expand(values.config)
     shown = progress.Progress(console)
-    with shown.stage(f"records: {swept.settings.data.name}"):
-        runs = workload.prepare(swept.points)
-        experiment.check_distinct(runs)
-    datasets = list({one.dataset.fingerprint: one.dataset for one in runs}.values())
+    with shown.stage(f"records: {swept.settings.get('data.name')}"):
+        every_run = runs.prepare(swept.points)
+        experiment.check_distinct(every_run)
+    datasets = list({run.dataset.fingerprint: run.dataset for run in every_run}.values())
     title = dataset.join_titles(datasets)
     memory = {"budget": int(values.memory_gib * 2**30), "keep_models": values.keep_models}
-    described = store.describe(swept.settings, [point.values for point in swept.points])
-    prints = [one.fingerprint for one in datasets]
-    path = values.workdir or pathlib.Path("runs") / f"{config_name(values)}-{store.fingerprint(described, prints)}"
+    described = workdirs.describe(swept.settings, [point.values for point in swept.points])
+    prints = [records.fingerprint for records in datasets]
+    path = values.workdir or pathlib.Path("runs") / f"{config_name(values)}-{workdirs.identify(described, prints)}"
     if values.dry_run:
         console.print(title, highlight=False, soft_wrap=True)
-        lab = workload.Lab(store.Workdir(pathlib.Path(path)), shown, **memory)  # the folder is not made
-        console.print(experiment.explain(lab, runs).to_rich())
+        place = lab.Lab(workdirs.Workdir(pathlib.Path(path)), shown, **memory)  # the folder is not made
+        print_outline(experiment.explain(place, every_run), console)
         return
-    with store.open_workdir(path, described, records=prints, title=title) as workdir:
+    with workdirs.open_workdir(path, described, records=prints, title=title) as workdir:
         console.print(f"{title}\nresults in {workdir.path}", highlight=False, soft_wrap=True)
-        lab = workload.Lab(workdir, shown, strict=len(swept.points) == 1, **memory)
-        results = experiment.run(lab, runs)
+        place = lab.Lab(workdir, shown, strict=len(swept.points) == 1, **memory)
+        results = experiment.run(place, every_run)
         workdir.write_results(results)
         with shown.stage("tables and figures"):
             report.write(workdir, results, title=title, console=console, swept=swept.names)
@@ -102,8 +106,8 @@ def show(values: flags.FlagValues, console: rich.console.Console) -> None:
     """Makes tables and figures of a finished run once more; the workdir knows its own settings."""
     if values.workdir is None:
         raise errors.InputError("--workdir is not set: --mode=report needs the folder of a finished run")
-    workdir = store.Workdir(pathlib.Path(values.workdir))
-    about = store.read_config(workdir.path)
+    workdir = workdirs.Workdir(pathlib.Path(values.workdir))
+    about = workdirs.read_config(workdir.path)
     swept = tuple(about["sweep"][0]) if about["sweep"] else ()
     report.write(workdir, workdir.read_results(), title=about["title"], console=console, swept=swept)
 
@@ -112,9 +116,11 @@ def prepare(values: flags.FlagValues, console: rich.console.Console) -> None:
     """Reads or makes the records and writes them as `.npz`, for `data.name=arrays`."""
     if values.out is None or not values.out.endswith(".npz"):
         raise errors.InputError(f"--out={values.out}: --mode=prepare needs --out=FILE.npz")
-    settings = sweep.expand(values.config).settings
-    with progress.Progress(console).stage(f"records: {settings.data.name}"):
-        raw = data.read(settings.data, seed=settings.data.seed)
+    settings = sweeps.expand(values.config).settings
+    name = settings.get("data.name")
+    with progress.Progress(console).stage(f"records: {name}"):
+        reader = settings.read("data", data.find(name).options)
+        raw = data.read(name, reader, seed=settings.get("data.seed"))
     arrays.write(values.out, raw)
     console.print(
         f"{raw.title}\nwritten to {values.out}; use it by\n"
@@ -126,7 +132,14 @@ def prepare(values: flags.FlagValues, console: rich.console.Console) -> None:
 
 def measure(values: flags.FlagValues, console: rich.console.Console) -> None:
     """Measures training speed."""
-    console.print(benchmark.run(sweep.expand(values.config).settings, console).to_rich())
+    settings = sweeps.expand(values.config).settings
+    with jax.default_matmul_precision(settings.get("compute.precision")):
+        print_outline(benchmark.run(settings, console), console)
+
+
+def print_outline(content: outline.Outline, console: rich.console.Console) -> None:
+    """Prints a table of the engine."""
+    console.print(tables.Table(content.title, content.header, content.rows, content.caption).to_rich())
 
 
 def start_jax(values: flags.FlagValues) -> None:
@@ -150,24 +163,50 @@ def parse(argv: list[str]) -> flags.FlagValues:
     Raises:
       InputError: a flag, field, value or config file that cannot be used.
     """
-    check_field_names(argv)
-    asked = [SWEEP_FLAG.match(arg) for arg in argv]
-    swept = {found[1]: sweep.parse(found[1], found[2]) for found in asked if found}
-    argv = sys.argv = [arg for arg, found in zip(argv, asked, strict=True) if not found]  # ml_collections reads it too
+    pairs = [SWEEP_FLAG.match(arg) for arg in argv]
+    plain = [arg for arg, pair in zip(argv, pairs, strict=True) if not pair]
     try:
-        values = make_flags()
-        rest = values(argv)[1:]
+        admit_foreign(argv)
+        check_field_names(argv)
+        swept = {pair[1]: sweeps.parse(pair[1], pair[2]) for pair in pairs if pair}
+        values = read_flags(plain)
         values.config.sweep = swept or values.config.sweep  # a config file that does not load says so only now
     except Exception as error:  # absl, ml_collections and the config file itself raise many kinds
         raise explain(error) from error
+    return values
+
+
+def read_flags(argv: list[str]) -> flags.FlagValues:
+    """Reads flags, and fields over those of the config file.
+
+    Raises:
+      InputError: a word that is no flag.
+    """
+    sys.argv = argv  # ml_collections reads it too
+    values = make_flags()
+    rest = values(argv)[1:]
     if rest:
         raise errors.InputError(f"{rest[0]}: not a flag; fields are set by --config.FIELD=VALUE")
     return values
 
 
+def admit_foreign(argv: list[str]) -> None:
+    """Admits what flags and config file name as `package.module:name`, so that its options are fields too.
+
+    Raises:
+      InputError: it cannot be found.
+    """
+    for arg in argv[1:]:
+        pair = re.match(r"--?config\.(?:sweep\.)?([^=]+)=(.*)", arg, re.DOTALL)
+        if pair:
+            schema.admit(pair[1], pair[2])
+    file = [arg for arg in argv[1:] if re.match(r"--?config=", arg)]
+    sweeps.admit_names(read_flags([argv[0], *file]).config)
+
+
 def check_field_names(argv: list[str]) -> None:
     """Raises for a --config.FIELD that no config has."""
-    known = config.fields()
+    known = schema.fields()
     for arg in argv[1:]:
         if re.match(r"--?config\.sweep(=|$)", arg):
             raise errors.InputError(
@@ -175,17 +214,19 @@ def check_field_names(argv: list[str]) -> None:
             )
         name = re.match(r"--?(?:no)?config\.(?!sweep\.)([^=\[]+)", arg)
         if name and not any(field == name[1] or field.startswith(name[1] + ".") for field in known):
-            raise errors.InputError(config.unknown_field(name[1]))
+            raise errors.InputError(schema.unknown_field(name[1]))
 
 
 def explain(error: BaseException) -> errors.InputError:
     """What a failed parse means to the one who typed the flags."""
-    told = re.search(r"InputError: (.*)", str(error))  # ml_collections passes on a config file's error as text
-    if told:
-        return errors.InputError(told[1])
+    if isinstance(error, errors.InputError):
+        return error
+    inner = re.search(r"InputError: (.*)", str(error))  # ml_collections passes on a config file's error as text
+    if inner:
+        return errors.InputError(inner[1])
     wrong = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error))
-    if wrong and wrong[1] in config.fields():
-        return errors.InputError(config.wrong_type(wrong[1], wrong[2]))
+    if wrong and wrong[1] in schema.fields():
+        return errors.InputError(parsing.wrong_type(wrong[1], wrong[2]))
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return errors.InputError(lines[-1] if "failure to load" in lines[0] or "parsing config" in lines[0] else lines[0])
 

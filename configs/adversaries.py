@@ -25,7 +25,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.federation.nodes = 10
     config.federation.local_epochs = 50
     config.shadow.federations = 64
-    config.attack.names = (*attacks.ATTACKS, *attacks.COMPARISONS)
+    config.attack.names = tuple(attacks.ATTACKS)
     sizes: tuple[int, ...] = (1, 2, 3, 7, 9)
     views = ("outsider", "insider", "bracket", "coalition:{1,2,3}", "coordinator", "coordinator_p2p")
     if arg == "quick":

@@ -4,23 +4,26 @@
 |--------|----------------------------------------------------------|
 | S      | models trained in parallel (replicas, shadows, points)   |
 | C, N   | cycles, nodes                                            |
-| T      | C * N snapshots, in training order                       |
+| T      | snapshots, in training order                             |
+| P      | snapshots of one cycle                                   |
 | M      | records scored                                           |
+| J      | reference models or federations                          |
 | D, K, H| features, classes, hidden units                          |
 | n      | slots of a shard (records, then padding)                 |
 | B      | records of a minibatch                                   |
 
-Shapes in docstrings are in jaxpr notation: `f32[C, N, M]`.
+Shapes are in jaxpr notation in prose, `f32[C, N, M]`, and jaxtyping's in signatures, `Float[Array, "C N M"]`.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 Array = jax.Array | np.ndarray
+Scalar = jax.Array | np.ndarray | np.generic | float  # one number, traced or not
 Params = Any  # a pytree of f32 arrays, as flax makes it
 ApplyFn = Callable[..., jax.Array]  # (params, features, *, dropout_rate, key) -> f32[B, K] logits
 
@@ -28,7 +31,7 @@ ApplyFn = Callable[..., jax.Array]  # (params, features, *, dropout_rate, key) -
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """The whole data set on a device; everything else points into it by row."""
+    """Records on a device: the whole data set, into which everything else points by row, or a minibatch of it."""
 
     features: jax.Array  # uint8[M, D] where all are bits, else f32[M, D]
     labels: jax.Array  # i32[M] in 0..K-1
@@ -48,8 +51,9 @@ class Shard:
 class Hyper:
     """The numbers of training that a compiled program takes as arguments."""
 
-    learning_rate: jax.Array  # f32[]
-    dropout_rate: jax.Array  # f32[]
+    learning_rate: Scalar  # f32[]
+    dropout_rate: Scalar  # f32[]
+    levels: tuple[Mapping[str, Scalar], ...] = ()  # of each defence: its traced options by name, f32[]
 
 
 @jax.tree_util.register_dataclass

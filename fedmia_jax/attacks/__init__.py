@@ -1,17 +1,15 @@
-"""The attacks: one file a family, one of two contracts, one line each in a registry.
+"""The attacks by name: one file a family, one of two contracts, one line each in a registry.
 
 An attack on one model is a fit and a score. `fit` sees the adversary's own shadows, whose membership it knows; `score`
-then reads the signals of any snapshot. A comparison reads phi of all snapshots and compares it with reference
-federations. Thresholds come from shadows and references, never from the records under attack.
+then reads the signals of any snapshot. An attack with references reads phi of all snapshots and compares it with
+reference federations. Thresholds come from shadows and references, never from the records under attack.
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
-
-from fedmia_jax import config, errors
+from fedmia_jax import errors, options, registry
 from fedmia_jax.attacks import (
     calibration,
     contract,
@@ -26,70 +24,109 @@ from fedmia_jax.attacks import (
     trajectory,
 )
 
-ATTACKS: dict[str, Callable[..., contract.Attack]] = {
-    "network": network.make_attack,
-    "network_per_class": network_per_class.make_attack,
-    **{value: functools.partial(thresholds.make_attack, value=value) for value in thresholds.VALUES},
-    **{
-        f"{value}_per_class": functools.partial(thresholds.make_attack, value=value, per_class=True)
-        for value in ("confidence", "entropy", "modified_entropy")
-    },
-}
-
-COMPARISONS: dict[str, Callable[..., contract.Comparison]] = {  # (settings, *, nodes, masks)
-    "lira_online": lambda settings, **_: lira.make_attack(settings, online=True),
-    "lira_offline": lambda settings, **_: lira.make_attack(settings, online=False),
-    "rmia_online": lambda settings, **_: rmia.make_attack(settings, online=True),
-    "rmia_offline": lambda settings, **_: rmia.make_attack(settings, online=False),
-    "calibration": lambda settings, **_: calibration.make_attack(settings),
-    **{
-        kind: lambda settings, *, nodes, kind=kind, **_: delta.make_attack(settings, kind=kind, nodes=nodes)
-        for kind in delta.KINDS
-    },
-    "peers": lambda settings, *, nodes, **_: peers.make_attack(settings, nodes=nodes),
-    "sequence_lira": lambda settings, **_: sequence.make_attack(settings),
-    "trajectory": trajectory.make_attack,
+ATTACKS: dict[str, contract.Factory] = {
+    "network": network.NETWORK,
+    "network_per_class": network_per_class.NETWORK_PER_CLASS,
+    **thresholds.FACTORIES,
+    "lira_online": lira.ONLINE,
+    "lira_offline": lira.OFFLINE,
+    "rmia_online": rmia.ONLINE,
+    "rmia_offline": rmia.OFFLINE,
+    "calibration": calibration.CALIBRATION,
+    **delta.FACTORIES,
+    "peers": peers.PEERS,
+    "sequence_lira": sequence.SEQUENCE_LIRA,
+    "trajectory": trajectory.TRAJECTORY,
 }
 
 
-def on_one_model(settings: config.Attack) -> config.Attack:
-    """Returns the settings with the attacks on one model alone, and without what only comparisons read.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which attacks run."""
 
-    Raises:
-      InputError: a name in neither registry, or no attack on one model.
-    """
-    known = f"must be some of {', '.join([*ATTACKS, *COMPARISONS])}"
-    for name in settings.names:
-        if name not in ATTACKS and name not in COMPARISONS:
-            raise errors.InputError(f"attack.names={settings.names!r}: no attack {name!r}; {known}")
-    names = tuple(name for name in settings.names if name in ATTACKS)
-    if not names:
-        raise errors.InputError(f"attack.names={settings.names!r}: name one on one model, such as network; {known}")
-    plain = config.Attack()
-    return dataclasses.replace(
-        settings, names=names, views=plain.views, variance=plain.variance, gamma=plain.gamma, offline_a=plain.offline_a
+    names: tuple[str, ...] = options.option(
+        ("network",), "attacks to run, by their names in attacks.ATTACKS or package.module:name"
     )
 
 
-def make_attacks(settings: config.Attack, *, num_classes: int) -> dict[str, contract.Attack]:
-    """Returns the attacks on one model that the settings name, in their order.
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """Attacks by name with the values of all of their options; hashable.
+
+    Attributes:
+      names: in the order in which they are reported.
+      values: option and value, sorted by option; exactly those that these attacks declare.
+    """
+
+    names: tuple[str, ...] = ()
+    values: tuple[tuple[str, Any], ...] = ()
+
+
+def find(name: str) -> contract.Factory:
+    """Returns the factory of an attack by its name here, or by `package.module:name`.
 
     Raises:
-      InputError: see `on_one_model`.
+      InputError: no such attack.
     """
-    names = on_one_model(settings).names
-    return {name: ATTACKS[name](settings, num_classes=num_classes) for name in names}
+    return registry.find(name, ATTACKS, contract.Factory, field="attack.names")
 
 
-def make_comparisons(
-    settings: config.Attack, *, nodes: int, masks: Sequence[np.ndarray]
-) -> dict[str, contract.Comparison]:
-    """Returns the comparisons that the settings name, in their order.
+def on_one_model(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns those of the names that stand for attacks on one model."""
+    return tuple(name for name in names if isinstance(find(name), contract.ModelAttackFactory))
+
+
+def with_references(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns those of the names that stand for attacks with reference federations."""
+    return tuple(name for name in names if isinstance(find(name), contract.ReferenceAttackFactory))
+
+
+def check(names: Sequence[str]) -> None:
+    """Checks that an experiment can run these attacks.
+
+    Raises:
+      InputError: an unknown name, or no attack on one model.
+    """
+    if not on_one_model(names):
+        known = f"must be some of {', '.join(ATTACKS)}"
+        raise errors.InputError(f"attack.names={tuple(names)!r}: name one on one model, such as network; {known}")
+
+
+def choose(names: Sequence[str], values: Mapping[str, Any]) -> Chosen:
+    """Picks the options of some attacks out of a mapping that may hold more.
+
+    Raises:
+      InputError: no such attack.
+    """
+    declared = options.declared(*(find(name).options for name in names))
+    return Chosen(tuple(names), tuple((option, values[option]) for option in sorted(declared)))
+
+
+def make_model_attacks(chosen: Chosen, *, num_classes: int) -> dict[str, contract.ModelAttack]:
+    """Returns the attacks on one model among the chosen ones, in their order.
 
     Args:
-      settings: names and numbers.
-      nodes: N.
-      masks: bool[T] each, the views that they will be asked for.
+      chosen: attacks and the values of their options.
+      num_classes: K.
     """
-    names = [name for name in settings.names if name in COMPARISONS]
-    return {name: COMPARISONS[name](settings, nodes=nodes, masks=masks) for name in names}
+    made = {}
+    for name in chosen.names:
+        factory = find(name)
+        if isinstance(factory, contract.ModelAttackFactory):
+            made[name] = factory.make(options.read(factory.options, dict(chosen.values)), num_classes)
+    return made
+
+
+def make_reference_attacks(chosen: Chosen, setup: contract.Setup) -> dict[str, contract.ReferenceAttack]:
+    """Returns the attacks with references among the chosen ones, in their order.
+
+    Args:
+      chosen: attacks and the values of their options.
+      setup: the federation, and the views that the attacks will be asked for.
+    """
+    made = {}
+    for name in chosen.names:
+        factory = find(name)
+        if isinstance(factory, contract.ReferenceAttackFactory):
+            made[name] = factory.make(options.read(factory.options, dict(chosen.values)), setup)
+    return made

@@ -3,27 +3,31 @@
 Source: Watson, Guo, Cormode and Sablayrolles (2022), Eq. (3), signal: loss, averaged over the references without it.
 """
 
+import jax
 import jax.numpy as jnp
 
-from fedmia_jax import config, signals
-from fedmia_jax.attacks import contract
+from fedmia_jax import options
+from fedmia_jax.attacks import contract, signals
 
 
-def make_attack(settings: config.Attack) -> contract.Comparison:
+def make_attack(settings: options.NoOptions, setup: contract.Setup) -> contract.ReferenceAttack:
     """Builds the calibrated loss at every snapshot, mean loss outside less loss here."""
-    del settings
+    del settings, setup
 
-    def fit(key, references):
+    def fit(key: jax.Array, references: contract.KnownRecords) -> contract.Fitted:
         del key
         outside = (references.owners < 0).astype(references.phi.dtype)
         total = jnp.einsum("jtm,jm->tm", signals.loss(references.phi), outside)
         return {"expected": total / jnp.maximum(outside.sum(axis=0), 1)}
 
-    def prepare(fitted, node):
+    def prepare(fitted: contract.Fitted, node: jax.Array) -> jax.Array:
         del node
         return fitted["expected"]
 
-    def score(expected, phi):
+    def score(expected: jax.Array, phi: jax.Array) -> jax.Array:
         return expected - signals.loss(phi)
 
-    return contract.Comparison(fit, prepare, score)
+    return contract.ReferenceAttack(fit, prepare, score)
+
+
+CALIBRATION = contract.ReferenceAttackFactory(make_attack)

@@ -1,23 +1,28 @@
 """What every attack gives.
 
-Two kinds. An `Attack` reads the logits of one model, and learns from models whose training records it knows. A
-`Comparison` reads one number for each record and snapshot, `signals.phi`, and compares it with what reference
-federations, trained like the target, say of the same record.
+Two kinds. A `ModelAttack` reads the logits of one model, and learns from models whose training records it knows. A
+`ReferenceAttack` reads one number for each record and snapshot, `signals.phi`, and compares it with what reference
+federations, trained like the target, say of the same record. A registry holds the factory of either, which also says
+what options the attack has.
+
+A node is an index from 0, and the index N stands for the union of all nodes.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from fedmia_jax import types
+from fedmia_jax import options, types
+from fedmia_jax.schedule import Schedule
 
 Fitted = Mapping[str, Any]  # arrays by name, nested mappings allowed
 
 
-class Attack(NamedTuple):
+class ModelAttack(NamedTuple):
     """A membership inference attack on one snapshot, as pure functions, not jitted.
 
     Attributes:
@@ -36,44 +41,109 @@ class Attack(NamedTuple):
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class References:
-    """What J reference federations say of M records."""
+class KnownRecords:
+    """What J reference federations say of M records, as arrays for compiled programs."""
 
-    phi: jax.Array  # f32[J, T, M]
-    owners: jax.Array  # i32[J, M], index of the node that trained on the record, -1 for none
+    phi: Shaped[Array, "J T M"]  # f32
+    owners: Shaped[Array, "J M"]  # i32, index of the node that trained on the record, -1 for none
 
 
-def _always(mask: np.ndarray, node: int) -> bool:
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Sight:
+    """What an adversary sees of one federation, and what it knows of who trained what."""
+
+    mask: Shaped[Array, "T"]  # bool, the snapshots seen
+    before: Shaped[Array, "T"]  # i32, the snapshot that each one's training started from, -1 for none
+    visits: Shaped[Array, "C N"]  # i32, the snapshot that each node handed on in each cycle, -1 for none
+
+
+def _always(schedule: Schedule, mask: np.ndarray, node: int) -> bool:
     """Any snapshot will do."""
-    del node
+    del schedule, node
     return bool(mask.any())
 
 
-class Comparison(NamedTuple):
+class ReferenceAttack(NamedTuple):
     """A membership inference attack with reference federations, as pure functions, not jitted.
 
     Attributes:
-      fit: `(key, references) -> fitted`.
-      prepare: `(fitted, node i32[]) -> ready`, what it takes to attack one node; without `combine`, -1 stands for the
+      fit: `(key, KnownRecords) -> fitted`.
+      prepare: `(fitted, node i32[]) -> ready`, what it takes to attack one node; without `combine`, N stands for the
         union of all.
-      score: `(ready, phi f32[T, M]) -> f32[T, M]` at each snapshot by itself, or `(ready, phi, mask bool[T]) -> f32[M]`
-        from all snapshots seen, where there is a `combine`; higher means member.
+      score: `(ready, phi f32[T, M]) -> f32[T, M]` at each snapshot by itself, or `(ready, phi, Sight) -> f32[M]` from
+        all snapshots seen, where there is a `combine`; higher means member.
       combine: `(f32[N, M]) -> f32[M]`, the score of the union from those of the nodes. An attack that reads several
         snapshots together has one, since trajectories of different nodes' members have little in common.
-      suffices: `(mask, node) -> bool`, on the host: whether a view shows what the attack needs; for the union it must
-        suffice for some node.
+      suffices: `(schedule, mask bool[T], node) -> bool`, on the host: whether a view shows what the attack needs; for
+        the union it must suffice for some node.
+      names_nodes: whether the node with the highest score is the one that the attack holds to own a record.
     """
 
-    fit: Callable[[jax.Array, References], Any]
+    fit: Callable[[jax.Array, KnownRecords], Any]
     prepare: Callable[[Any, jax.Array], Any]
     score: Callable[..., jax.Array]
     combine: Callable[[jax.Array], jax.Array] | None = None
-    suffices: Callable[[np.ndarray, int], bool] = _always
+    suffices: Callable[[Schedule, np.ndarray, int], bool] = _always
+    names_nodes: bool = False
 
 
-def any_node(scores: jax.Array) -> jax.Array:
-    """Log odds of the union from log odds of the nodes, a member of the union being one of any node: [N, M] -> [M]."""
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What a reference attack is made for.
+
+    Attributes:
+      nodes: N.
+      masks: bool[T] each, the views that it will be asked for; one that is there twice counts twice.
+    """
+
+    nodes: int
+    masks: Sequence[np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelAttackFactory:
+    """An attack on one model in a registry.
+
+    Attributes:
+      make: `(options, num_classes) -> ModelAttack`.
+      options: the group of options that it reads, declared beside it.
+    """
+
+    make: Callable[[Any, int], ModelAttack]
+    options: type = options.NoOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class ReferenceAttackFactory:
+    """An attack with reference federations in a registry.
+
+    Attributes:
+      make: `(options, Setup) -> ReferenceAttack`.
+      options: the group of options that it reads, declared beside it.
+    """
+
+    make: Callable[[Any, Setup], ReferenceAttack]
+    options: type = options.NoOptions
+
+
+Factory = ModelAttackFactory | ReferenceAttackFactory
+
+
+def any_node(scores: Float[Array, "N M"]) -> Float[Array, "M"]:
+    """Returns log odds of the union from log odds of the nodes; a member of the union is one of any node."""
     return jax.nn.logsumexp(scores, axis=0) - np.log(scores.shape[0])
+
+
+def largest(scores: Float[Array, "N M"]) -> Float[Array, "M"]:
+    """Returns the score of the node that shows most, as that of the union."""
+    return scores.max(axis=0)
+
+
+def no_fit(key: jax.Array, references: KnownRecords) -> tuple[()]:
+    """Learns nothing."""
+    del key, references
+    return ()
 
 
 def num_held_out(num_shadows: int) -> int:
@@ -85,7 +155,7 @@ def gain_at_end(curve: np.ndarray) -> float:
     """Returns how much accuracy on held-out shadows the second half of fitting still brought.
 
     Args:
-      curve: f32[..., E], see `Attack.curve`.
+      curve: f32[..., E], see `ModelAttack.curve`.
 
     Returns:
       The largest gain over the leading axes: mean of the last tenth less mean of the tenth before the middle. An
@@ -96,16 +166,19 @@ def gain_at_end(curve: np.ndarray) -> float:
     return float((curve[..., -tenth:].mean(axis=-1) - before).max())
 
 
-def balance(membership: jax.Array, weights: jax.Array) -> jax.Array:
+def balance(membership: Bool[Array, "*m"], weights: Float[Array, "*m"]) -> Float[Array, "*m"]:
     """Reweights records so that members and non-members count alike, with mean weight 1 over all slots.
 
     Args:
-      membership: bool[...].
-      weights: f32[...], 0 for padding.
+      membership: whether each record is a member.
+      weights: 0 for padding.
 
     Returns:
-      f32[...], the members summing to half of the total.
+      Weights of which the members' sum to half of the total.
     """
     members = weights * membership
     others = weights * ~membership
     return 0.5 * membership.size * (members / members.sum() + others / others.sum())
+
+
+NodeIndex = Int[Array, ""]  # 0..N-1, or N for the union

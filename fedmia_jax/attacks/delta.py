@@ -5,68 +5,96 @@ difference and ratio of losses). Departure: mean over all visits to the node tha
 all nodes the largest over nodes.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
-from fedmia_jax import adversary, config, signals
-from fedmia_jax.attacks import contract
+from fedmia_jax import options
+from fedmia_jax.attacks import contract, signals
+from fedmia_jax.schedule import Schedule
 
 KINDS = {
     "delta_loss": lambda phi: -signals.loss(phi),
     "delta_phi": lambda phi: phi,
     "delta_ratio": lambda phi: -jnp.log(signals.loss(phi) + 1e-12),  # the difference of logs is the log of the ratio
 }
+NAMES_NODES = "delta_phi"  # the kind that names the holder of a record; the others would order the nodes much alike
 
 
-def steps(values: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What each hand-off adds, and whether it is seen: f32[T, M] and bool[T] -> f32[T, M] and bool[T].
+def steps(values: Float[Array, "T M"], sight: contract.Sight) -> tuple[Float[Array, "T M"], Bool[Array, "T"]]:
+    """Returns what the training behind each snapshot added to a value, and whether both of its ends are seen.
 
-    The first snapshot has none before it, and is never seen as a step.
+    A snapshot that was not trained, or that was trained from the initial model, has no step and is never seen as one.
     """
-    added = values - jnp.roll(values, 1, axis=0)
-    seen = mask & jnp.roll(mask, 1) & (jnp.arange(len(mask)) > 0)
+    start = jnp.maximum(sight.before, 0)
+    added = values - values[start]
+    seen = sight.mask & sight.mask[start] & (sight.before >= 0)
     return added, seen
 
 
-def by_node(values: jax.Array, mask: jax.Array, *, nodes: int) -> jax.Array:
-    """Mean step over the seen visits to each node: f32[N, M], -inf for a node without one."""
-    return mean_by_node(*steps(values, mask), nodes=nodes)
+def at_visits(
+    values: Float[Array, "T M"], seen: Bool[Array, "T"], visits: Int[Array, "C N"]
+) -> tuple[Float[Array, "C N M"], Float[Array, "C N"]]:
+    """Returns the values at each node's hand-off of each cycle, and 1 where it took place and is seen, else 0."""
+    rows = jnp.maximum(visits, 0)
+    weights = (seen[rows] & (visits >= 0)).astype(values.dtype)
+    return values[rows], weights
 
 
-def mean_by_node(values: jax.Array, seen: jax.Array, *, nodes: int) -> jax.Array:
-    """Mean over what is seen at the hand-offs of each node: f32[T, M], bool[T] -> f32[N, M], -inf where nothing is."""
-    weights = seen.astype(values.dtype).reshape(-1, nodes)
-    total = jnp.einsum("cnm,cn->nm", values.reshape(-1, nodes, values.shape[1]), weights)
+def mean_over_cycles(values: Float[Array, "C N M"], weights: Float[Array, "C N"]) -> Float[Array, "N M"]:
+    """Returns the weighted mean of each node's visits; -inf for a node without weight."""
+    total = jnp.einsum("cnm,cn->nm", values, weights)
     count = weights.sum(axis=0)[:, None]
     return jnp.where(count > 0, total / jnp.maximum(count, 1), -jnp.inf)
 
 
-def make_attack(settings: config.Attack, *, kind: str, nodes: int) -> contract.Comparison:
+def mean_by_node(values: Float[Array, "T M"], seen: Bool[Array, "T"], visits: Int[Array, "C N"]) -> Float[Array, "N M"]:
+    """Returns the mean over what is seen at the hand-offs of each node; -inf where nothing is.
+
+    Args:
+      values: of each snapshot and record.
+      seen: the snapshots that count.
+      visits: the snapshot that each node handed on in each cycle, -1 where it did not train.
+    """
+    return mean_over_cycles(*at_visits(values, seen, visits))
+
+
+def by_node(values: Float[Array, "T M"], sight: contract.Sight) -> Float[Array, "N M"]:
+    """Returns the mean step over the seen visits to each node; -inf for a node without one."""
+    return mean_by_node(*steps(values, sight), sight.visits)
+
+
+def make_attack(settings: options.NoOptions, setup: contract.Setup, *, kind: str) -> contract.ReferenceAttack:
     """Builds the difference over a visit.
 
     Args:
-      settings: unused.
+      settings: nothing to set.
+      setup: not needed; the schedule says who trained what.
       kind: name in `KINDS`.
-      nodes: N.
     """
-    del settings
+    del settings, setup
 
-    def score(node, phi, mask):
-        return by_node(KINDS[kind](phi), mask, nodes=nodes)[node]
+    def prepare(fitted: tuple[()], node: jax.Array) -> jax.Array:
+        del fitted
+        return node
 
-    def suffices(mask: np.ndarray, node: int) -> bool:
-        return len(adversary.visits(mask, node, nodes=nodes)) > 0
+    def score(node: jax.Array, phi: jax.Array, sight: contract.Sight) -> jax.Array:
+        return by_node(KINDS[kind](phi), sight)[node]
 
-    return contract.Comparison(no_fit, lambda fitted, node: node, score, combine=largest, suffices=suffices)
+    def suffices(schedule: Schedule, mask: np.ndarray, node: int) -> bool:
+        return len(schedule.bracketed(mask, node)) > 0
+
+    return contract.ReferenceAttack(
+        contract.no_fit,
+        prepare,
+        score,
+        combine=contract.largest,
+        suffices=suffices,
+        names_nodes=kind == NAMES_NODES,
+    )
 
 
-def largest(scores: jax.Array) -> jax.Array:
-    """The union's score is that of the node that shows most: f32[N, M] -> f32[M]."""
-    return scores.max(axis=0)
-
-
-def no_fit(key: jax.Array, references: contract.References) -> tuple:
-    """Nothing is learnt."""
-    del key, references
-    return ()
+FACTORIES = {kind: contract.ReferenceAttackFactory(functools.partial(make_attack, kind=kind)) for kind in KINDS}

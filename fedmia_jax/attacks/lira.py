@@ -5,27 +5,42 @@ Departure: a record's mean as a member of one node leans on a regression, see `m
 nodes, where half of the references hold a record, it is in effect the record's own mean.
 """
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from fedmia_jax import config
+from fedmia_jax import options
 from fedmia_jax.attacks import contract, moments
 
 
-def log_density(values: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
-    """Log of the normal density: f32[...]."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """How the spread of a signal is estimated."""
+
+    variance: str = options.option(
+        "pooled", "LiRA: variance of all records or of each", choices=("pooled", "per_record")
+    )
+
+
+def log_density(
+    values: Float[Array, "..."], mean: Float[Array, "..."], variance: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """Returns the log of the normal density."""
     return -0.5 * ((values - mean) ** 2 / variance + jnp.log(2 * jnp.pi * variance))
 
 
-def likelihood_ratio(values: jax.Array, inside: moments.Moments, outside: moments.Moments) -> jax.Array:
-    """Log likelihood ratio of member against non-member, Eq. (4): f32[...], natural log."""
+def likelihood_ratio(
+    values: Float[Array, "*shape"], inside: moments.Moments, outside: moments.Moments
+) -> Float[Array, "*shape"]:
+    """Returns the log likelihood ratio of member against non-member, Eq. (4), natural log."""
     return log_density(values, inside.mean, inside.variance) - log_density(values, outside.mean, outside.variance)
 
 
-def deviation(values: jax.Array, outside: moments.Moments) -> jax.Array:
-    """Standard deviations above the mean of a non-member: f32[...].
+def deviation(values: Float[Array, "*shape"], outside: moments.Moments) -> Float[Array, "*shape"]:
+    """Returns how many standard deviations a value lies above the mean of a non-member.
 
     The offline score 1 - Pr[Z > phi] is the normal distribution function of this, which saturates; the order is the
     same.
@@ -33,26 +48,33 @@ def deviation(values: jax.Array, outside: moments.Moments) -> jax.Array:
     return (values - outside.mean) / jnp.sqrt(outside.variance)
 
 
-def make_attack(settings: config.Attack, *, online: bool) -> contract.Comparison:
+def make_attack(settings: Options, setup: contract.Setup, *, online: bool) -> contract.ReferenceAttack:
     """Builds LiRA at every snapshot.
 
     Args:
       settings: `variance`, pooled over records or for each.
+      setup: the number of nodes, which as a node stands for the union.
       online: compare with references that trained on the record; else only with those that did not.
     """
-    estimate = functools.partial(moments.outside, per_record=settings.variance == "per_record")
+    per_record = settings.variance == "per_record"
 
-    def fit(key, references):
+    def fit(key: jax.Array, references: contract.KnownRecords) -> contract.Fitted:
         del key
-        return {"phi": references.phi, "owners": references.owners, "out": estimate(references.phi, references.owners)}
+        out = moments.outside(references.phi, references.owners, per_record=per_record)
+        return {"phi": references.phi, "owners": references.owners, "out": out}
 
-    def prepare(fitted, node):
-        per_record = settings.variance == "per_record"
+    def prepare(fitted: contract.Fitted, node: jax.Array) -> tuple[moments.Moments | None, moments.Moments]:
         phi, owners, out = fitted["phi"], fitted["owners"], fitted["out"]
-        return (moments.inside(phi, owners, node, out.mean, per_record=per_record) if online else None), out
+        if not online:
+            return None, out
+        return moments.inside(phi, owners, node, out.mean, nodes=setup.nodes, per_record=per_record), out
 
-    def score(ready, phi):
+    def score(ready: tuple[moments.Moments | None, moments.Moments], phi: jax.Array) -> jax.Array:
         inside, out = ready
-        return likelihood_ratio(phi, inside, out) if online else deviation(phi, out)
+        return deviation(phi, out) if inside is None else likelihood_ratio(phi, inside, out)
 
-    return contract.Comparison(fit, prepare, score)
+    return contract.ReferenceAttack(fit, prepare, score)
+
+
+ONLINE = contract.ReferenceAttackFactory(functools.partial(make_attack, online=True), Options)
+OFFLINE = contract.ReferenceAttackFactory(functools.partial(make_attack, online=False), Options)

@@ -9,6 +9,9 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from fedmia_jax.attacks import contract
 
 CURVE = 2  # degree of the polynomial that predicts a member's mean from its mean as a non-member
 FLOOR = 1e-6  # least variance
@@ -19,16 +22,18 @@ FLOOR = 1e-6  # least variance
 class Moments:
     """Mean and predictive variance of a signal, by snapshot and record."""
 
-    mean: jax.Array  # f32[T, M]
-    variance: jax.Array  # f32[T, M]
+    mean: Shaped[Array, "*shape"]  # f32[T, M]
+    variance: Shaped[Array, "*shape"]  # f32[T, M]
 
 
-def outside(phi: jax.Array, owners: jax.Array, *, per_record: bool = False) -> Moments:
-    """Moments of every record where it was no member; the prior is the mean over all records of its snapshot.
+def outside(phi: Float[Array, "J T M"], owners: Int[Array, "J M"], *, per_record: bool = False) -> Moments:
+    """Returns the moments of every record where it was no member.
+
+    The prior is the mean over all records of a snapshot.
 
     Args:
-      phi: f32[J, T, M], the signal at J reference federations.
-      owners: i32[J, M], -1 for a record that the federation did not train on.
+      phi: the signal at J reference federations.
+      owners: -1 for a record that the federation did not train on.
       per_record: a variance for each record, rather than one for all records of a snapshot.
     """
     weights = (owners < 0).astype(phi.dtype)
@@ -37,36 +42,40 @@ def outside(phi: jax.Array, owners: jax.Array, *, per_record: bool = False) -> M
 
 
 def inside(
-    phi: jax.Array, owners: jax.Array, node: jax.Array, out_mean: jax.Array, *, per_record: bool = False
+    phi: Float[Array, "J T M"],
+    owners: Int[Array, "J M"],
+    node: contract.NodeIndex,
+    out_mean: Float[Array, "T M"],
+    *,
+    nodes: int,
+    per_record: bool = False,
 ) -> Moments:
-    """Moments of every record where it was a member of one node, or of any.
+    """Returns the moments of every record where it was a member of one node, or of any.
 
     With N nodes a record is in a given one in one of 2N references, so its prior is a regression, at each snapshot, of
     members upon their mean as non-members.
 
     Args:
-      phi, owners: see `outside`.
-      node: i32[], index of the node; below 0 for the union of all.
-      out_mean: f32[T, M], see `outside`.
+      phi: see `outside`.
+      owners: see `outside`.
+      node: index of the node; N for the union of all.
+      out_mean: mean of each record as a non-member.
+      nodes: N.
       per_record: see `outside`.
     """
-    weights = membership(owners, node).astype(phi.dtype)
+    weights = membership(owners, node, nodes=nodes).astype(phi.dtype)
     return estimate(phi, weights, regress(phi, weights, out_mean), per_record=per_record)
 
 
-def membership(owners: jax.Array, node: jax.Array) -> jax.Array:
-    """Whether a record is one of a node's, or of any node's where `node` is below 0: bool[...]."""
-    return jnp.where(node < 0, owners >= 0, owners == node)
+def membership(owners: Int[Array, "*shape"], node: contract.NodeIndex, *, nodes: int) -> Bool[Array, "*shape"]:
+    """Returns whether a record is one of a node's, or one of any node's where `node` is N."""
+    return jnp.where(node == nodes, owners >= 0, owners == node)
 
 
-def regress(phi: jax.Array, weights: jax.Array, out_mean: jax.Array) -> jax.Array:
-    """Least squares of a signal upon a polynomial in `out_mean`, snapshot by snapshot: f32[T, M] predictions.
-
-    Args:
-      phi: f32[J, T, M].
-      weights: f32[J, M].
-      out_mean: f32[T, M].
-    """
+def regress(
+    phi: Float[Array, "J T M"], weights: Float[Array, "J M"], out_mean: Float[Array, "T M"]
+) -> Float[Array, "T M"]:
+    """Returns what least squares predict of a signal from a polynomial in `out_mean`, snapshot by snapshot."""
     count, total = weights.sum(axis=0), jnp.einsum("jtm,jm->tm", phi, weights)
     centre = (out_mean * count).sum(axis=1, keepdims=True) / jnp.maximum(count.sum(), 1)
     spread = jnp.sqrt(((out_mean - centre) ** 2 * count).sum(axis=1, keepdims=True) / jnp.maximum(count.sum(), 1))
@@ -76,11 +85,15 @@ def regress(phi: jax.Array, weights: jax.Array, out_mean: jax.Array) -> jax.Arra
     return jnp.einsum("tmp,tp->tm", powers, slopes)
 
 
-def spreads(phi: jax.Array, weights: jax.Array, prior: jax.Array) -> tuple[jax.Array, ...]:
-    """Each record's own mean and sum of squares around it, f32[T, M]; variance within and between records, f32[T, 1].
+def spreads(
+    phi: Float[Array, "J T M"], weights: Float[Array, "J M"], prior: Float[Array, "T M"]
+) -> tuple[Float[Array, "T M"], Float[Array, "T M"], Float[Array, "T 1"], Float[Array, "T 1"]]:
+    """Returns each record's own mean and sum of squares around it, then the variance within and between records.
 
     Args:
-      phi, weights, prior: see `estimate`.
+      phi: see `estimate`.
+      weights: see `estimate`.
+      prior: see `estimate`.
     """
     count = weights.sum(axis=0)
     own = jnp.einsum("jtm,jm->tm", phi, weights) / jnp.maximum(count, 1)
@@ -92,13 +105,19 @@ def spreads(phi: jax.Array, weights: jax.Array, prior: jax.Array) -> tuple[jax.A
     return own, around, within, jnp.maximum(total[:, None] - within, FLOOR)
 
 
-def estimate(phi: jax.Array, weights: jax.Array, prior: jax.Array, *, per_record: bool = False) -> Moments:
-    """Empirical Bayes: means shrunk to a prior, and the variance of the next observation.
+def estimate(
+    phi: Float[Array, "J T M"],
+    weights: Float[Array, "J M"],
+    prior: Float[Array, "T M"],
+    *,
+    per_record: bool = False,
+) -> Moments:
+    """Returns means shrunk to a prior, and the variance of the next observation: empirical Bayes.
 
     Args:
-      phi: f32[J, T, M].
-      weights: f32[J, M], 0 or 1.
-      prior: f32[T, M].
+      phi: see `outside`.
+      weights: 1 for the references that count for a record, else 0.
+      prior: what the mean of each record is drawn around.
       per_record: see `outside`.
     """
     count = weights.sum(axis=0)

@@ -5,6 +5,8 @@ of 64 neurons and a Sigmoid activation function", in or out, fitted on what ten 
 trained on and records they did not. One network serves all classes, the label goes in as one-hot.
 """
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -12,15 +14,35 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Bool, Float
 
-from fedmia_jax import config, model, types
-from fedmia_jax.attacks import contract
+from fedmia_jax import options, types
+from fedmia_jax.attacks import contract, shadows
+from fedmia_jax.learning import networks
 
 NUM_UPDATES = 10_000  # settles on 3,500 shadow outputs as on 180,000, with 10 classes as with 100
 NUM_CHECKS = 20  # looks at the held-out shadows in the course of fitting
 STRETCH = 4.0  # of the probabilities while fitting, see `make_attack`
 SPREAD = 1.0  # standard deviation of the first weights; with Glorot's, smaller, it takes half as many updates again
 MEMORY = 0.95  # decay of Adam's second moment; the usual 0.999 follows too slowly in so few updates
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """The attack network and its optimizer; also of the attack with a network for each class."""
+
+    hidden: int = options.option(64, "sigmoid units of the attack network", low=1)
+    learning_rate: float = options.option(0.1, "peak step size of its Adam, decayed to zero", above=0.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(NetworkOptions):
+    """How long the one network for all classes is fitted."""
+
+    epochs: int | None = options.option(
+        None, "passes over the shadows' outputs; unset: what makes 10,000 updates", low=1
+    )
+    batch_size: int = options.option(256, "shadow outputs per update", low=1)
 
 
 class AttackNetwork(nn.Module):
@@ -35,18 +57,20 @@ class AttackNetwork(nn.Module):
         return nn.Dense(2, kernel_init=nn.initializers.glorot_uniform())(units)
 
 
-def make_inputs(signals: types.Signals) -> jax.Array:
+def make_inputs(signals: types.Signals) -> Float[Array, "..."]:
     """Concatenates probabilities and one-hot label: logits f32[..., K] -> f32[..., 2K]."""
     one_hot = jax.nn.one_hot(signals.labels, signals.logits.shape[-1], dtype=signals.logits.dtype)
     return jnp.concatenate([jax.nn.softmax(signals.logits), one_hot], axis=-1)
 
 
-def make_draw(membership: jax.Array, weights: jax.Array, *, batch_size: int):
+def make_draw(
+    membership: Bool[Array, "n"], weights: Float[Array, "n"], *, batch_size: int
+) -> Callable[[jax.Array], jax.Array]:
     """Builds the draw of a minibatch: half of it members, half of it not, each with replacement.
 
     Args:
-      membership: bool[n].
-      weights: f32[n], 0 for padding, which is never drawn and changes no draw of the others.
+      membership: whether each slot holds a member.
+      weights: 0 for padding, which is never drawn and changes no draw of the others.
       batch_size: records of a minibatch; an odd number is rounded up.
 
     Returns:
@@ -64,7 +88,57 @@ def make_draw(membership: jax.Array, weights: jax.Array, *, batch_size: int):
     return draw
 
 
-def make_attack(settings: config.Attack, *, num_classes: int) -> contract.Attack:
+def make_margin(hidden: int) -> Callable[[types.Params, jax.Array], jax.Array]:
+    """Returns `margin(params, inputs f32[..., F]) -> f32[...]`, logit(in) - logit(out) of a network."""
+    apply_fn = networks.make_apply(AttackNetwork(hidden))
+
+    def margin(params: types.Params, inputs: jax.Array) -> jax.Array:
+        logits = apply_fn(params, inputs)
+        return logits[..., 1] - logits[..., 0]
+
+    return margin
+
+
+def paired_loss(margins: Float[Array, "B"]) -> Float[Array, ""]:
+    """Returns twice the mean cross-entropy of a minibatch whose first half are members, and whose second are not."""
+    members, others = jnp.split(margins, 2)
+    return jnp.mean(jax.nn.softplus(-members)) + jnp.mean(jax.nn.softplus(others))
+
+
+def make_optimizer(learning_rate: float, *, num_updates: int) -> optax.GradientTransformation:
+    """Returns Adam with a step size that falls from its peak to zero as (1 - t)^4."""
+    return optax.adam(optax.polynomial_schedule(learning_rate, 0.0, 4, num_updates), b2=MEMORY)
+
+
+def make_update(
+    loss_fn: Callable[..., jax.Array], batch_fn: Callable[[jax.Array], tuple], tx: optax.GradientTransformation
+) -> Callable[[Any, jax.Array], tuple[Any, None]]:
+    """Builds one update, as a scan's step.
+
+    Args:
+      loss_fn: `(params, *batch) -> f32[]`.
+      batch_fn: `(number i32[]) -> batch` of the update with that number.
+      tx: optimizer.
+
+    Returns:
+      `update((params, opt_state), number) -> ((params, opt_state), None)`.
+    """
+
+    def update(state: Any, number: jax.Array) -> tuple[Any, None]:
+        params, opt_state = state
+        updates, opt_state = tx.update(jax.grad(loss_fn)(params, *batch_fn(number)), opt_state)
+        return (optax.apply_updates(params, updates), opt_state), None
+
+    return update
+
+
+def unstretch(params: types.Params, stretch: np.ndarray | float) -> types.Params:
+    """Returns the network that answers to plain inputs what this one answers to stretched ones."""
+    first = params["Dense_0"]
+    return params | {"Dense_0": first | {"kernel": first["kernel"] * stretch}}
+
+
+def make_attack(settings: Options, num_classes: int) -> contract.ModelAttack:
     """Builds the attack network's fit and score.
 
     Adam on minibatches of as many members as others, from a peak step size that falls to zero as (1 - t)^4, so that
@@ -79,52 +153,47 @@ def make_attack(settings: config.Attack, *, num_classes: int) -> contract.Attack
     Returns:
       The attack; its score is logit(in) - logit(out) and its threshold 0, which is probability one half.
     """
-    apply_fn = model.make_apply(AttackNetwork(settings.hidden))
-    init_fn = model.make_init(AttackNetwork(settings.hidden), num_features=2 * num_classes)
-    stretch = np.repeat(np.array([STRETCH, 1.0], np.float32), num_classes)
+    margin = make_margin(settings.hidden)
 
-    def margin(params: types.Params, inputs: jax.Array) -> jax.Array:
-        logits = apply_fn(params, inputs)
-        return logits[..., 1] - logits[..., 0]
+    def fit(key: jax.Array, signals: types.Signals, membership: jax.Array, weights: jax.Array) -> contract.Fitted:
+        return _fit(key, *shadows.hold_out(signals, membership, weights), settings, num_classes)
 
-    def loss(params: types.Params, inputs: jax.Array) -> jax.Array:
-        members, others = jnp.split(margin(params, inputs * stretch), 2)
-        return jnp.mean(jax.nn.softplus(-members)) + jnp.mean(jax.nn.softplus(others))  # twice the cross-entropy
-
-    def unstretch(params: types.Params) -> types.Params:
-        first = params["Dense_0"]
-        return params | {"Dense_0": first | {"kernel": first["kernel"] * stretch[:, None]}}
-
-    def fit(key, signals, membership, weights):
-        held_out = contract.num_held_out(membership.shape[0])
-        known = jax.tree.map(lambda leaf: leaf[:-held_out].reshape(-1, *leaf.shape[2:]), signals)
-        checked = jax.tree.map(lambda leaf: leaf[-held_out:], signals)
-        check_weights = contract.balance(membership[-held_out:], weights[-held_out:])
-        draw = make_draw(
-            membership[:-held_out].reshape(-1), weights[:-held_out].reshape(-1), batch_size=settings.batch_size
-        )
-        per_epoch = -(-known.labels.size // settings.batch_size)
-        per_check = -(-(settings.epochs * per_epoch if settings.epochs else NUM_UPDATES) // NUM_CHECKS)
-        schedule = optax.polynomial_schedule(settings.learning_rate, 0.0, 4, NUM_CHECKS * per_check)
-        tx = optax.adam(schedule, b2=MEMORY)
-
-        def update(state, number):
-            params, opt_state = state
-            rows = draw(jax.random.fold_in(jax.random.fold_in(key, 1), number))
-            batch = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), known)
-            updates, opt_state = tx.update(jax.grad(loss)(params, make_inputs(batch)), opt_state)
-            return (optax.apply_updates(params, updates), opt_state), None
-
-        def until_check(state, number):
-            state, _ = jax.lax.scan(update, state, number * per_check + jnp.arange(per_check))
-            correct = (margin(state[0], make_inputs(checked) * stretch) > 0) == membership[-held_out:]
-            return state, jnp.mean(correct * check_weights)
-
-        params = init_fn(jax.random.fold_in(key, 0))
-        (params, _), curve = jax.lax.scan(until_check, (params, tx.init(params)), jnp.arange(NUM_CHECKS))
-        return {"params": unstretch(params), "curve": curve}
-
-    def score(fitted, signals):
+    def score(fitted: contract.Fitted, signals: types.Signals) -> jax.Array:
         return margin(fitted["params"], make_inputs(signals))
 
-    return contract.Attack(fit, score, lambda fitted: jnp.zeros(()), lambda fitted: fitted["curve"])
+    return contract.ModelAttack(fit, score, lambda fitted: jnp.zeros(()), lambda fitted: fitted["curve"])
+
+
+def _fit(
+    key: jax.Array, known: shadows.Shadows, checked: shadows.Shadows, settings: Options, num_classes: int
+) -> contract.Fitted:
+    """Fits the network on some shadows, with an eye on others."""
+    margin, stretch = make_margin(settings.hidden), np.repeat(np.array([STRETCH, 1.0], np.float32), num_classes)
+    known, check_weights = known.joined, contract.balance(checked.membership, checked.weights)
+    draw = make_draw(known.membership, known.weights, batch_size=settings.batch_size)
+    per_epoch = -(-known.membership.size // settings.batch_size)
+    per_check = -(-(settings.epochs * per_epoch if settings.epochs else NUM_UPDATES) // NUM_CHECKS)
+    tx = make_optimizer(settings.learning_rate, num_updates=NUM_CHECKS * per_check)
+
+    def batch(number: jax.Array) -> tuple[jax.Array]:
+        rows = draw(jax.random.fold_in(jax.random.fold_in(key, 1), number))
+        drawn = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), known.signals)
+        return (make_inputs(drawn),)
+
+    def loss(params: types.Params, inputs: jax.Array) -> jax.Array:
+        return paired_loss(margin(params, inputs * stretch))
+
+    update = make_update(loss, batch, tx)
+
+    def until_check(state: Any, number: jax.Array) -> tuple[Any, jax.Array]:
+        state, _ = jax.lax.scan(update, state, number * per_check + jnp.arange(per_check))
+        correct = (margin(state[0], make_inputs(checked.signals) * stretch) > 0) == checked.membership
+        return state, jnp.mean(correct * check_weights)
+
+    init_fn = networks.make_init(AttackNetwork(settings.hidden), num_features=2 * num_classes)
+    params = init_fn(jax.random.fold_in(key, 0))
+    (params, _), curve = jax.lax.scan(until_check, (params, tx.init(params)), jnp.arange(NUM_CHECKS))
+    return {"params": unstretch(params, stretch[:, None]), "curve": curve}
+
+
+NETWORK = contract.ModelAttackFactory(make_attack, Options)

@@ -6,16 +6,16 @@ fitted side by side on what the shadows say of their class's records.
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from fedmia_jax import config, model
-from fedmia_jax.attacks import contract, network
+from fedmia_jax import types
+from fedmia_jax.attacks import contract, network, shadows
+from fedmia_jax.learning import networks
 
 NUM_UPDATES = 2_000
 BATCH_SIZE = 32
 
 
-def make_attack(settings: config.Attack, *, num_classes: int) -> contract.Attack:
+def make_attack(settings: network.NetworkOptions, num_classes: int) -> contract.ModelAttack:
     """Builds the fit and score of one network a class.
 
     Args:
@@ -26,51 +26,49 @@ def make_attack(settings: config.Attack, *, num_classes: int) -> contract.Attack
       The attack; its score is logit(in) - logit(out) and its threshold 0. A class without members or non-members
       among the shadows scores 0.
     """
-    module = network.AttackNetwork(settings.hidden)
-    apply_fn, init_fn = model.make_apply(module), model.make_init(module, num_features=num_classes)
-    schedule = optax.polynomial_schedule(settings.learning_rate, 0.0, 4, NUM_UPDATES)
-    tx = optax.adam(schedule, b2=network.MEMORY)
+    margin = network.make_margin(settings.hidden)
 
-    def margin(params, inputs):
-        logits = apply_fn(params, inputs)
-        return logits[..., 1] - logits[..., 0]
-
-    def loss(params, inputs):
-        members, others = jnp.split(margin(params, inputs * network.STRETCH), 2)
-        return jnp.mean(jax.nn.softplus(-members)) + jnp.mean(jax.nn.softplus(others))
-
-    def fit_class(key, label, probabilities, labels, membership, weights):
-        mine = weights * (labels == label)
-        draw = network.make_draw(membership, mine, batch_size=BATCH_SIZE)
-
-        def update(state, number):
-            params, opt_state = state
-            rows = draw(jax.random.fold_in(jax.random.fold_in(key, label + 1), number))
-            updates, opt_state = tx.update(jax.grad(loss)(params, probabilities[rows]), opt_state)
-            return (optax.apply_updates(params, updates), opt_state), None
-
-        params = init_fn(jax.random.fold_in(key, 0))
-        (params, _), _ = jax.lax.scan(update, (params, tx.init(params)), jnp.arange(NUM_UPDATES))
-        enough = jnp.any(mine * membership > 0) & jnp.any(mine * ~membership > 0)
-        first = params["Dense_0"]
-        params |= {"Dense_0": first | {"kernel": first["kernel"] * network.STRETCH}}
-        return jax.tree.map(lambda leaf: jnp.where(enough, leaf, 0.0), params)
-
-    def score(fitted, signals):
+    def score(fitted: contract.Fitted, signals: types.Signals) -> jax.Array:
         own = jax.tree.map(lambda leaf: leaf[signals.labels], fitted["params"])
         return jax.vmap(margin)(own, jax.nn.softmax(signals.logits))
 
-    def fit(key, signals, membership, weights):
-        held_out = contract.num_held_out(membership.shape[0])
-        probabilities = jax.nn.softmax(signals.logits[:-held_out]).reshape(-1, num_classes)
-        known = (array[:-held_out].reshape(-1) for array in (signals.labels, membership, weights))
-        labels, members, counted = known
+    def fit(key: jax.Array, signals: types.Signals, membership: jax.Array, weights: jax.Array) -> contract.Fitted:
+        known, checked = shadows.hold_out(signals, membership, weights)
+        joined, probabilities = known.joined, jax.nn.softmax(known.joined.signals.logits)
         params = jax.lax.map(
-            lambda label: fit_class(key, label, probabilities, labels, members, counted), jnp.arange(num_classes)
+            lambda label: _fit_class(key, label, probabilities, joined, settings), jnp.arange(num_classes)
         )
-        checked = jax.tree.map(lambda leaf: leaf[-held_out:].reshape(-1, *leaf.shape[2:]), signals)
-        right = (score({"params": params}, checked) > 0) == membership[-held_out:].reshape(-1)
-        check_weights = contract.balance(membership[-held_out:], weights[-held_out:]).reshape(-1)
+        right = (score({"params": params}, checked.joined.signals) > 0) == checked.joined.membership
+        check_weights = contract.balance(checked.membership, checked.weights).reshape(-1)
         return {"params": params, "curve": jnp.mean(right * check_weights)[None]}
 
-    return contract.Attack(fit, score, lambda fitted: jnp.zeros(()), lambda fitted: fitted["curve"])
+    return contract.ModelAttack(fit, score, lambda fitted: jnp.zeros(()), lambda fitted: fitted["curve"])
+
+
+def _fit_class(
+    key: jax.Array, label: jax.Array, probabilities: jax.Array, known: shadows.Shadows, settings: network.NetworkOptions
+) -> types.Params:
+    """Fits the network of one class on its records, all shadows joined; zero where they are not of both kinds."""
+    margin = network.make_margin(settings.hidden)
+    weights = known.weights * (known.signals.labels == label)
+    draw = network.make_draw(known.membership, weights, batch_size=BATCH_SIZE)
+    tx = network.make_optimizer(settings.learning_rate, num_updates=NUM_UPDATES)
+
+    def batch(number: jax.Array) -> tuple[jax.Array]:
+        rows = draw(jax.random.fold_in(jax.random.fold_in(key, label + 1), number))
+        return (probabilities[rows],)
+
+    def loss(params: types.Params, inputs: jax.Array) -> jax.Array:
+        return network.paired_loss(margin(params, inputs * network.STRETCH))
+
+    update = network.make_update(loss, batch, tx)
+    module = network.AttackNetwork(settings.hidden)
+    init_fn = networks.make_init(module, num_features=probabilities.shape[-1])
+    params = init_fn(jax.random.fold_in(key, 0))
+    (params, _), _ = jax.lax.scan(update, (params, tx.init(params)), jnp.arange(NUM_UPDATES))
+    enough = jnp.any(weights * known.membership > 0) & jnp.any(weights * ~known.membership > 0)
+    params = network.unstretch(params, network.STRETCH)
+    return jax.tree.map(lambda leaf: jnp.where(enough, leaf, 0.0), params)
+
+
+NETWORK_PER_CLASS = contract.ModelAttackFactory(make_attack, network.NetworkOptions)

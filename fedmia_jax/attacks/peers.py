@@ -9,41 +9,43 @@ their spread is pooled over records, since a cycle has few nodes. For the union 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
-from fedmia_jax import adversary, config
+from fedmia_jax import options
 from fedmia_jax.attacks import contract, delta
+from fedmia_jax.schedule import Schedule
 
 LEAST_PEERS = 2
 
 
-def by_node(phi: jax.Array, mask: jax.Array, *, nodes: int) -> jax.Array:
-    """Mean z-value of each node's steps: f32[N, M], -inf for a node without a testable visit."""
-    added, seen = delta.steps(phi, mask)
-    added = added.reshape(-1, nodes, phi.shape[1])  # [C, N, M]
-    seen = seen.astype(phi.dtype).reshape(-1, nodes)  # [C, N]
-    others = (1 - jnp.eye(nodes)) * seen[:, None]  # [C, N, N], who stands beside a node
+def by_node(phi: Float[Array, "T M"], sight: contract.Sight) -> Float[Array, "N M"]:
+    """Returns the mean z-value of each node's steps; -inf for a node without a testable visit."""
+    added, seen = delta.at_visits(*delta.steps(phi, sight), sight.visits)  # [C, N, M], [C, N]
+    others = (1 - jnp.eye(seen.shape[1])) * seen[:, None]  # [C, N, N], who stands beside a node
     count = others.sum(axis=2)[..., None]
     mean = jnp.einsum("ckm,cnk->cnm", added, others) / jnp.maximum(count, 1)
     square = jnp.einsum("ckm,cnk->cnm", added**2, others) / jnp.maximum(count, 1)
     spread = jnp.sqrt(jnp.maximum((square - mean**2).mean(axis=2, keepdims=True), 1e-6))
     tested = seen * (count[..., 0] >= LEAST_PEERS)  # [C, N]
-    return delta.mean_by_node(((added - mean) / spread).reshape(phi.shape), tested.reshape(-1), nodes=nodes)
+    return delta.mean_over_cycles((added - mean) / spread, tested)
 
 
-def make_attack(settings: config.Attack, *, nodes: int) -> contract.Comparison:
-    """Builds the test against the other nodes.
+def make_attack(settings: options.NoOptions, setup: contract.Setup) -> contract.ReferenceAttack:
+    """Builds the test against the other nodes."""
+    del settings, setup
 
-    Args:
-      settings: unused.
-      nodes: N.
-    """
-    del settings
+    def prepare(fitted: tuple[()], node: jax.Array) -> jax.Array:
+        del fitted
+        return node
 
-    def score(node, phi, mask):
-        return by_node(phi, mask, nodes=nodes)[node]
+    def score(node: jax.Array, phi: jax.Array, sight: contract.Sight) -> jax.Array:
+        return by_node(phi, sight)[node]
 
-    def suffices(mask: np.ndarray, node: int) -> bool:
-        shown = [{after // nodes for after in adversary.visits(mask, one, nodes=nodes)} for one in range(nodes)]
-        return any(sum(cycle in other for other in shown) > LEAST_PEERS for cycle in shown[node])
+    def suffices(schedule: Schedule, mask: np.ndarray, node: int) -> bool:
+        cycles = [set(schedule.cycle[schedule.bracketed(mask, peer)].tolist()) for peer in range(schedule.nodes)]
+        return any(sum(cycle in shown for shown in cycles) > LEAST_PEERS for cycle in cycles[node])
 
-    return contract.Comparison(delta.no_fit, lambda fitted, node: node, score, combine=delta.largest, suffices=suffices)
+    return contract.ReferenceAttack(contract.no_fit, prepare, score, combine=contract.largest, suffices=suffices)
+
+
+PEERS = contract.ReferenceAttackFactory(make_attack)

@@ -5,51 +5,67 @@ Source: Zarifzadeh, Liu and Shokri (2024), Eq. (4) and (10): Pr_z[LR(x, z) >= ga
 scored records, whose membership the attack does not look at.
 """
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
-from fedmia_jax import config, signals
-from fedmia_jax.attacks import contract
+from fedmia_jax import options
+from fedmia_jax.attacks import contract, signals
 
 NUM_POPULATION = 2_500
 LEAST_KNOWN = 0.75  # share of records that some reference trained on
 LEAST = 1e-30  # probabilities below count as this; exp(-69)
 
 
-def log_mean(phi: jax.Array, weights: jax.Array) -> jax.Array:
-    """Log of the mean probability of the label over references: f32[J, T, M], f32[J, M] -> f32[T, M]."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """When a record beats another, and what is believed of records that no reference trained on."""
+
+    gamma: float = options.option(1.0, "RMIA: ratio by which a record must beat a population record", low=1.0)
+    offline_a: float = options.option(
+        0.3, "RMIA offline: how far p(x) is believed to exceed its mean without x", low=0.0, high=1.0
+    )
+
+
+def log_mean(phi: Float[Array, "J T M"], weights: Float[Array, "J M"]) -> Float[Array, "T M"]:
+    """Returns the log of the mean probability of the label over references."""
     logs = -signals.loss(phi)
     total = jax.nn.logsumexp(logs, axis=0, b=weights[:, None])
     return jnp.maximum(total - jnp.log(jnp.maximum(weights.sum(axis=0), 1)), jnp.log(LEAST))
 
 
-def ratios(phi: jax.Array, reference: jax.Array) -> jax.Array:
-    """Log of p(x | target) / p(x): f32[...]."""
+def ratios(phi: Float[Array, "*shape"], reference: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Returns the log of p(x | target) / p(x)."""
     return -signals.loss(phi) - reference
 
 
-def dominated(values: jax.Array, population: jax.Array, *, gamma: float) -> jax.Array:
-    """Share of the population with LR(x, z) >= gamma: f32[M] and f32[Z] logs of ratios -> f32[M].
+def dominated(values: Float[Array, "M"], population: Float[Array, "Z"], *, gamma: float) -> Float[Array, "M"]:
+    """Returns the share of the population with LR(x, z) >= gamma.
 
     Args:
-      values: of the records.
-      population: of the population records.
+      values: logs of the records' ratios.
+      population: logs of the population records' ratios.
       gamma: at least 1.
     """
     beaten = jnp.searchsorted(jnp.sort(population), values - np.log(gamma), side="right")
     return beaten.astype(values.dtype) / population.shape[0]
 
 
-def make_attack(settings: config.Attack, *, online: bool) -> contract.Comparison:
+def make_attack(settings: Options, setup: contract.Setup, *, online: bool) -> contract.ReferenceAttack:
     """Builds RMIA at every snapshot.
 
     Args:
       settings: `gamma`, and `offline_a` for p(x) = ((1 + a) p_out(x) + (1 - a)) / 2, Eq. (11).
+      setup: not needed.
       online: p(x) is the mean of references with and without the record, each half; else from those without.
     """
+    del setup
 
-    def fit(key, references):
+    def fit(key: jax.Array, references: contract.KnownRecords) -> contract.Fitted:
         del key
         out = log_mean(references.phi, (references.owners < 0).astype(references.phi.dtype))
         held = (references.owners >= 0).astype(references.phi.dtype)
@@ -61,13 +77,17 @@ def make_attack(settings: config.Attack, *, online: bool) -> contract.Comparison
         a = settings.offline_a
         return {"reference": jnp.log(((1 + a) * jnp.exp(out) + (1 - a)) / 2)}
 
-    def prepare(fitted, node):
+    def prepare(fitted: contract.Fitted, node: jax.Array) -> jax.Array:
         del node
         return fitted["reference"]
 
-    def score(reference, phi):
+    def score(reference: jax.Array, phi: jax.Array) -> jax.Array:
         values = ratios(phi, reference)
         step = max(1, phi.shape[1] // NUM_POPULATION)
         return jax.vmap(lambda row: dominated(row, row[::step], gamma=settings.gamma))(values)
 
-    return contract.Comparison(fit, prepare, score)
+    return contract.ReferenceAttack(fit, prepare, score)
+
+
+ONLINE = contract.ReferenceAttackFactory(functools.partial(make_attack, online=True), Options)
+OFFLINE = contract.ReferenceAttackFactory(functools.partial(make_attack, online=False), Options)

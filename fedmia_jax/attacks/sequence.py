@@ -6,10 +6,13 @@ others, shrunk towards their diagonals. Source: Carlini et al. (2022), section V
 normal); Ledoit and Wolf (2004) (shrinkage). Departure: the queries are snapshots, not augmentations.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
-from fedmia_jax import config
+from fedmia_jax import options
 from fedmia_jax.attacks import contract, moments
 
 # Trajectories have heavier tails than a normal: trusting every small correlation of fifty snapshots makes an adversary
@@ -17,8 +20,10 @@ from fedmia_jax.attacks import contract, moments
 LEAST_SHRINKAGE = 0.2
 
 
-def errors_of(phi: jax.Array, weights: jax.Array, prior: jax.Array) -> jax.Array:
-    """How far each reference is from the mean that the others predict: f32[J, T, M], see `moments.estimate`."""
+def prediction_errors(
+    phi: Float[Array, "J T M"], weights: Float[Array, "J M"], prior: Float[Array, "T M"]
+) -> Float[Array, "J T M"]:
+    """Returns how far each reference is from the mean that the others predict, see `moments.estimate`."""
     count = weights.sum(axis=0)
     own, _, within, between = moments.spreads(phi, weights, prior)
     freedom = jnp.maximum(count - 1, 0)
@@ -27,18 +32,20 @@ def errors_of(phi: jax.Array, weights: jax.Array, prior: jax.Array) -> jax.Array
     return phi - (prior + trust * (others - prior))
 
 
-def covariance(errors: jax.Array, weights: jax.Array) -> jax.Array:
-    """Second moments of the errors over references and records, shrunk towards their diagonal: f32[T, T]."""
+def shrunk_covariance(errors: Float[Array, "J T M"], weights: Float[Array, "J M"]) -> Float[Array, "T T"]:
+    """Returns second moments of the errors over references and records, shrunk towards their diagonal."""
     count = weights.sum()
-    found = jnp.einsum("jtm,jum,jm->tu", errors, errors, weights) / jnp.maximum(count, 1)
-    size = found.shape[0]
+    sample = jnp.einsum("jtm,jum,jm->tu", errors, errors, weights) / jnp.maximum(count, 1)
+    size = sample.shape[0]
     share = jnp.maximum(LEAST_SHRINKAGE, size / (size + count))  # of as many observations as dimensions, half is left
-    diagonal = jnp.diag(found) + moments.FLOOR
-    return (1 - share) * found + jnp.diag(share * diagonal + (1 - share) * moments.FLOOR)
+    diagonal = jnp.diag(sample) + moments.FLOOR
+    return (1 - share) * sample + jnp.diag(share * diagonal + (1 - share) * moments.FLOOR)
 
 
-def log_density(values: jax.Array, covariance: jax.Array, mask: jax.Array) -> jax.Array:
-    """Log of the centred normal density of the seen part, up to a constant of the mask: [T, M], [T, T], [T] -> [M]."""
+def log_density(
+    values: Float[Array, "T M"], covariance: Float[Array, "T T"], mask: Bool[Array, "T"]
+) -> Float[Array, "M"]:
+    """Returns the log of the centred normal density of the seen snapshots, up to a constant of the mask."""
     both = mask[:, None] & mask
     seen = jnp.where(both, covariance, jnp.eye(len(mask), dtype=covariance.dtype))
     root = jnp.linalg.cholesky(seen)
@@ -47,28 +54,32 @@ def log_density(values: jax.Array, covariance: jax.Array, mask: jax.Array) -> ja
     return -0.5 * (white**2).sum(axis=0) - jnp.log(jnp.diag(root)).sum()
 
 
-def make_attack(settings: config.Attack) -> contract.Comparison:
+def make_attack(settings: options.NoOptions, setup: contract.Setup) -> contract.ReferenceAttack:
     """Builds the likelihood ratio over the seen snapshots."""
     del settings
 
-    def fit(key, references):
+    def fit(key: jax.Array, references: contract.KnownRecords) -> contract.Fitted:
         del key
         phi, owners = references.phi, references.owners
         out = moments.outside(phi, owners)
         weights = (owners < 0).astype(phi.dtype)
         prior = jnp.einsum("jtm,jm->t", phi, weights) / jnp.maximum(weights.sum(), 1)
-        errors = errors_of(phi, weights, jnp.broadcast_to(prior[:, None], out.mean.shape))
-        return {"phi": phi, "owners": owners, "mean": out.mean, "covariance": covariance(errors, weights)}
+        errors = prediction_errors(phi, weights, jnp.broadcast_to(prior[:, None], out.mean.shape))
+        return {"phi": phi, "owners": owners, "mean": out.mean, "covariance": shrunk_covariance(errors, weights)}
 
-    def prepare(fitted, node):
+    def prepare(fitted: contract.Fitted, node: jax.Array) -> Any:
         phi, out = fitted["phi"], fitted["mean"]
-        weights = moments.membership(fitted["owners"], node).astype(phi.dtype)
+        weights = moments.membership(fitted["owners"], node, nodes=setup.nodes).astype(phi.dtype)
         prior = moments.regress(phi, weights, out)
         inside = moments.estimate(phi, weights, prior).mean
-        return (inside, covariance(errors_of(phi, weights, prior), weights)), (out, fitted["covariance"])
+        of_inside = shrunk_covariance(prediction_errors(phi, weights, prior), weights)
+        return (inside, of_inside), (out, fitted["covariance"])
 
-    def score(ready, phi, mask):
+    def score(ready: Any, phi: jax.Array, sight: contract.Sight) -> jax.Array:
         (inside, of_inside), (out, of_out) = ready
-        return log_density(phi - inside, of_inside, mask) - log_density(phi - out, of_out, mask)
+        return log_density(phi - inside, of_inside, sight.mask) - log_density(phi - out, of_out, sight.mask)
 
-    return contract.Comparison(fit, prepare, score, combine=contract.any_node)
+    return contract.ReferenceAttack(fit, prepare, score, combine=contract.any_node, names_nodes=True)
+
+
+SEQUENCE_LIRA = contract.ReferenceAttackFactory(make_attack)

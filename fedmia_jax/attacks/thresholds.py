@@ -6,11 +6,15 @@ shadows). Departure: confidence is the logit of the label's probability, which o
 saturates. A threshold maximises the shadows' balanced accuracy.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
 
-from fedmia_jax import config, signals, types
-from fedmia_jax.attacks import contract
+from fedmia_jax import options, types
+from fedmia_jax.attacks import contract, shadows, signals
 
 VALUES = {  # higher means member
     "correctness": lambda seen: signals.correct(seen).astype(jnp.float32),
@@ -19,27 +23,35 @@ VALUES = {  # higher means member
     "modified_entropy": lambda seen: -signals.modified_entropy(seen),
     "loss": lambda seen: -signals.loss(signals.phi(seen)),
 }
+PER_CLASS = ("confidence", "entropy", "modified_entropy")
 
 
-def best(values: jax.Array, labels: jax.Array, members: jax.Array, others: jax.Array, *, num_classes: int) -> jax.Array:
+def best(
+    values: Float[Array, "n"],
+    labels: Int[Array, "n"],
+    members: Float[Array, "n"],
+    others: Float[Array, "n"],
+    *,
+    num_classes: int,
+) -> Float[Array, "K"]:
     """Returns for each class the threshold with the largest TPR - FPR, half way between two values.
 
     Args:
-      values: f32[n].
-      labels: i32[n] in 0..K-1.
-      members: f32[n] weights, 0 for a record that is none.
-      others: f32[n] weights of the non-members.
+      values: of each record, higher means member.
+      labels: in 0..K-1.
+      members: weights, 0 for a record that is none.
+      others: weights of the non-members.
       num_classes: K.
 
     Returns:
-      f32[K]; NaN for a class without members or without others, or where no threshold beats saying yes to all.
+      NaN for a class without members or without others, or where no threshold beats saying yes to all.
     """
     counted = (members + others) > 0
     labels = jnp.where(counted, labels, num_classes)  # padding stands behind all classes
     order = jnp.lexsort((values, labels))
     values, labels, members, others = (array[order] for array in (values, labels, members, others))
 
-    def above(weights):  # share of the class's weight that lies above each place
+    def above(weights: jax.Array) -> jax.Array:  # share of the class's weight that lies above each place
         total = jax.ops.segment_sum(weights, labels, num_classes + 1)
         before = jnp.cumsum(total) - total
         upto = jnp.cumsum(weights) - before[labels]
@@ -57,11 +69,37 @@ def best(values: jax.Array, labels: jax.Array, members: jax.Array, others: jax.A
     return jnp.where(top[:num_classes] > 0, middle, jnp.nan)
 
 
-def make_attack(settings: config.Attack, *, num_classes: int, value: str, per_class: bool = False) -> contract.Attack:
+def best_overall(
+    values: Float[types.Array, "n"], members: Shaped[types.Array, "n"], others: Shaped[types.Array, "n"]
+) -> float:
+    """Returns the threshold with the largest TPR - FPR, for callers on the host; records above it count as members.
+
+    Args:
+      values: of each record, higher means member.
+      members: whether a record counts as one, or its weight as one.
+      others: whether a record counts as a non-member, or its weight as one.
+
+    Returns:
+      Half way between two values; where no threshold beats saying yes to all, the largest value, which says no to all.
+    """
+    members, others = np.asarray(members, np.float32), np.asarray(others, np.float32)
+    threshold = float(_best_of_one_class(np.asarray(values, np.float32), members, others))
+    return float(np.max(values, where=members + others > 0, initial=-np.inf)) if np.isnan(threshold) else threshold
+
+
+@jax.jit
+def _best_of_one_class(values: jax.Array, members: jax.Array, others: jax.Array) -> jax.Array:
+    """The threshold where all records are of one class, f32[]; NaN where none helps."""
+    return best(values, jnp.zeros(values.shape, jnp.int32), members, others, num_classes=1)[0]
+
+
+def make_attack(
+    settings: options.NoOptions, num_classes: int, *, value: str, per_class: bool = False
+) -> contract.ModelAttack:
     """Builds a threshold attack.
 
     Args:
-      settings: unused.
+      settings: nothing to set.
       num_classes: K.
       value: name in `VALUES`.
       per_class: a threshold for each class; a class that the shadows cannot place gets the global one.
@@ -72,32 +110,41 @@ def make_attack(settings: config.Attack, *, num_classes: int, value: str, per_cl
     del settings
     read = VALUES[value]
 
-    def place(seen: types.Signals, membership: jax.Array, weights: jax.Array) -> jax.Array:
-        values, labels = read(seen).reshape(-1), seen.labels.reshape(-1)
-        members, others = (weights * membership).reshape(-1), (weights * ~membership).reshape(-1)
-        if value == "correctness":
-            return jnp.full(num_classes, 0.5)
-        if value == "loss":
-            return jnp.full(num_classes, jnp.sum(values * members) / jnp.sum(members))
-        everywhere = best(values, jnp.zeros_like(labels), members, others, num_classes=1)[0]
-        everywhere = jnp.where(jnp.isnan(everywhere), jnp.min(values), everywhere)
-        if not per_class:
-            return jnp.full(num_classes, everywhere)
-        found = best(values, labels, members, others, num_classes=num_classes)
-        return jnp.where(jnp.isnan(found), everywhere, found)
-
-    def fit(key, seen, membership, weights):
+    def fit(key: jax.Array, seen: types.Signals, membership: jax.Array, weights: jax.Array) -> contract.Fitted:
         del key
-        held_out = contract.num_held_out(membership.shape[0])
-        known, checked = (
-            (jax.tree.map(lambda leaf, part=part: leaf[part], seen), membership[part], weights[part])
-            for part in (slice(-held_out), slice(-held_out, None))
-        )
-        thresholds = place(*known)
-        right = (read(checked[0]) > thresholds[checked[0].labels]) == checked[1]
-        return {"thresholds": thresholds, "curve": jnp.mean(right * contract.balance(*checked[1:]))[None]}
+        known, checked = shadows.hold_out(seen, membership, weights)
+        thresholds = _place(value, known, num_classes, per_class=per_class)
+        right = (read(checked.signals) > thresholds[checked.signals.labels]) == checked.membership
+        check_weights = contract.balance(checked.membership, checked.weights)
+        return {"thresholds": thresholds, "curve": jnp.mean(right * check_weights)[None]}
 
-    def score(fitted, seen):
+    def score(fitted: contract.Fitted, seen: types.Signals) -> jax.Array:
         return read(seen) - fitted["thresholds"][seen.labels]
 
-    return contract.Attack(fit, score, lambda fitted: jnp.zeros(()), lambda fitted: fitted["curve"])
+    return contract.ModelAttack(fit, score, lambda fitted: jnp.zeros(()), lambda fitted: fitted["curve"])
+
+
+def _place(value: str, known: shadows.Shadows, num_classes: int, *, per_class: bool) -> jax.Array:
+    """Thresholds of a value for each class, from shadows: f32[K]."""
+    values, labels = VALUES[value](known.signals).reshape(-1), known.signals.labels.reshape(-1)
+    members = (known.weights * known.membership).reshape(-1)
+    others = (known.weights * ~known.membership).reshape(-1)
+    if value == "correctness":
+        return jnp.full(num_classes, 0.5)
+    if value == "loss":
+        return jnp.full(num_classes, jnp.sum(values * members) / jnp.sum(members))
+    everywhere = best(values, jnp.zeros_like(labels), members, others, num_classes=1)[0]
+    everywhere = jnp.where(jnp.isnan(everywhere), jnp.min(values), everywhere)
+    if not per_class:
+        return jnp.full(num_classes, everywhere)
+    by_class = best(values, labels, members, others, num_classes=num_classes)
+    return jnp.where(jnp.isnan(by_class), everywhere, by_class)
+
+
+FACTORIES = {
+    **{value: contract.ModelAttackFactory(functools.partial(make_attack, value=value)) for value in VALUES},
+    **{
+        f"{value}_per_class": contract.ModelAttackFactory(functools.partial(make_attack, value=value, per_class=True))
+        for value in PER_CLASS
+    },
+}

@@ -7,7 +7,7 @@ whose hand-offs take the place of distilled models; one network serves every vie
 views do, and every attacked node, since it names the node.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Bool, Float
 
-from fedmia_jax import config, model
-from fedmia_jax.attacks import contract, moments
+from fedmia_jax import options, types
+from fedmia_jax.attacks import contract, moments, network
+from fedmia_jax.learning import networks
 
 NUM_UPDATES = 6_000
 BATCH_SIZE = 256
@@ -38,74 +40,98 @@ class TrajectoryNetwork(nn.Module):
         return nn.Dense(self.num_nodes + 1)(units)
 
 
-def make_inputs(phi: jax.Array, expected: jax.Array, mask: jax.Array, scale: jax.Array) -> jax.Array:
-    """Trajectory, its distance from what is expected, and what is seen: f32[B, T] each -> f32[B, 3T]."""
+def make_inputs(
+    phi: Float[Array, "B T"],
+    expected: Float[Array, "B T"],
+    mask: Bool[Array, "B T"],
+    scale: Float[Array, ""],
+) -> Float[Array, "B 3*T"]:
+    """Returns the trajectory, its distance from what is expected, and what is seen, one behind the other."""
     seen = mask.astype(phi.dtype)
     return jnp.concatenate([phi * seen / scale, (phi - expected) * seen / scale, seen], axis=-1)
 
 
-def make_attack(settings: config.Attack, *, nodes: int, masks: Sequence[np.ndarray]) -> contract.Comparison:
-    """Builds the network's fit and score.
+def make_draw(
+    references: contract.KnownRecords,
+    views: Bool[Array, "V T"],
+    out: Float[Array, "T M"],
+    scale: jax.Array,
+    *,
+    nodes: int,
+) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+    """Builds the draw of a minibatch: half of it members, half of it not, each as some view shows it.
 
-    Adam on minibatches of as many members as others, its step size falling to zero. A record's own reference is left
-    out of what is expected of it.
+    A record's own reference is left out of what is expected of it.
 
     Args:
-      settings: unused.
+      references: what the network is fitted on.
+      views: masks, each drawn equally often.
+      out: mean of each record over the references without it.
+      scale: what inputs are divided by.
       nodes: N.
-      masks: bool[T] each, the views to learn for; one that is there twice is drawn twice as often.
+
+    Returns:
+      `draw(key) -> (inputs f32[B, 3T], labels i32[B])`, label N for a record of no node.
+    """
+    phi, owners = references.phi, references.owners
+    num_records, outside = phi.shape[2], (owners < 0).sum(axis=0)
+    held = (owners >= 0).reshape(-1)
+    order, num_members = jnp.argsort(~held, stable=True), jnp.sum(held)
+
+    def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        keys = jax.random.split(key, 2)
+        sizes = jnp.stack([num_members, held.size - num_members]).astype(jnp.uint32)[:, None]
+        bits = jax.random.bits(keys[0], (2, BATCH_SIZE // 2)) % sizes
+        first = jnp.array([[0], [1]], jnp.uint32) * num_members.astype(jnp.uint32)
+        pairs = order[(bits + first).reshape(-1)]
+        reference, record = pairs // num_records, pairs % num_records
+        own, owner, count = phi[reference, :, record], owners[reference, record], outside[record][:, None]
+        expected = out[:, record].T
+        others = (expected * count - own) / jnp.maximum(count - 1, 1)
+        expected = jnp.where((owner < 0)[:, None], others, expected)
+        mask = views[jax.random.randint(keys[1], (BATCH_SIZE,), 0, len(views))]
+        return make_inputs(own, expected, mask, scale), jnp.where(owner < 0, nodes, owner)
+
+    return draw
+
+
+def make_attack(settings: options.NoOptions, setup: contract.Setup) -> contract.ReferenceAttack:
+    """Builds the network's fit and score.
+
+    Adam on minibatches of as many members as others, its step size falling to zero.
+
+    Args:
+      settings: nothing to set.
+      setup: the number of nodes, and the views to learn for.
     """
     del settings
-    network = TrajectoryNetwork(nodes)
-    apply_fn = model.make_apply(network)
-    views = jnp.asarray(np.stack(masks))
+    module = TrajectoryNetwork(setup.nodes)
+    apply_fn, views = networks.make_apply(module), jnp.asarray(np.stack(list(setup.masks)))
 
-    def fit(key, references):
-        phi, owners = references.phi, references.owners
-        _, num_snapshots, num_records = phi.shape
-        out = moments.outside(phi, owners).mean
-        outside = (owners < 0).sum(axis=0)
-        scale = jnp.std(phi) + 1e-6
-        held = (owners >= 0).reshape(-1)
-        order, num_members = jnp.argsort(~held, stable=True), jnp.sum(held)
+    def loss(params: types.Params, inputs: jax.Array, labels: jax.Array) -> jax.Array:
+        return optax.softmax_cross_entropy_with_integer_labels(apply_fn(params, inputs), labels).mean()
 
-        def draw(key):
-            keys = jax.random.split(key, 2)
-            bits = (
-                jax.random.bits(keys[0], (2, BATCH_SIZE // 2))
-                % jnp.stack([num_members, held.size - num_members]).astype(jnp.uint32)[:, None]
-            )
-            pairs = order[(bits + jnp.array([[0], [1]], jnp.uint32) * num_members.astype(jnp.uint32)).reshape(-1)]
-            reference, record = pairs // num_records, pairs % num_records
-            own, owner, count = phi[reference, :, record], owners[reference, record], outside[record][:, None]
-            expected = out[:, record].T
-            others = (expected * count - own) / jnp.maximum(count - 1, 1)
-            expected = jnp.where((owner < 0)[:, None], others, expected)
-            mask = views[jax.random.randint(keys[1], (BATCH_SIZE,), 0, len(views))]
-            return make_inputs(own, expected, mask, scale), jnp.where(owner < 0, nodes, owner)
-
-        def loss(params, inputs, labels):
-            return optax.softmax_cross_entropy_with_integer_labels(apply_fn(params, inputs), labels).mean()
-
+    def fit(key: jax.Array, references: contract.KnownRecords) -> contract.Fitted:
+        out = moments.outside(references.phi, references.owners).mean
+        scale = jnp.std(references.phi) + 1e-6
+        draw = make_draw(references, views, out, scale, nodes=setup.nodes)
         tx = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, NUM_UPDATES))
-
-        def update(state, number):
-            params, opt_state = state
-            inputs, labels = draw(jax.random.fold_in(key, number + 1))
-            updates, opt_state = tx.update(jax.grad(loss)(params, inputs, labels), opt_state)
-            return (optax.apply_updates(params, updates), opt_state), None
-
-        params = model.make_init(network, num_features=3 * num_snapshots)(jax.random.fold_in(key, 0))
+        update = network.make_update(loss, lambda number: draw(jax.random.fold_in(key, number + 1)), tx)
+        init_fn = networks.make_init(module, num_features=3 * out.shape[0])
+        params = init_fn(jax.random.fold_in(key, 0))
         (params, _), _ = jax.lax.scan(update, (params, tx.init(params)), jnp.arange(NUM_UPDATES))
         return {"params": params, "expected": out, "scale": scale}
 
-    def prepare(fitted, node):
+    def prepare(fitted: contract.Fitted, node: jax.Array) -> tuple[contract.Fitted, jax.Array]:
         return fitted, node
 
-    def score(ready, phi, mask):
+    def score(ready: tuple[contract.Fitted, jax.Array], phi: jax.Array, sight: contract.Sight) -> jax.Array:
         fitted, node = ready
-        inputs = make_inputs(phi.T, fitted["expected"].T, jnp.broadcast_to(mask, phi.T.shape), fitted["scale"])
-        logits = apply_fn(fitted["params"], inputs)
+        mask = jnp.broadcast_to(sight.mask, phi.T.shape)
+        logits = apply_fn(fitted["params"], make_inputs(phi.T, fitted["expected"].T, mask, fitted["scale"]))
         return jnp.take(logits, node, axis=1) - logits[:, -1]  # log odds against no node
 
-    return contract.Comparison(fit, prepare, score, combine=contract.any_node)
+    return contract.ReferenceAttack(fit, prepare, score, combine=contract.any_node, names_nodes=True)
+
+
+TRAJECTORY = contract.ReferenceAttackFactory(make_attack)

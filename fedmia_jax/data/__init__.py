@@ -1,44 +1,45 @@
-"""Data sets: readers by name. A new one is one file and one line in `READERS`."""
+"""Data sets by name: readers of records. A new one is one file and one line in `READERS`."""
 
-from typing import Protocol
+from typing import Any
 
-from fedmia_jax import config, errors
-from fedmia_jax.data import arrays, items, labelled, records, synthetic, transactions
+from fedmia_jax import registry
+from fedmia_jax.data import arrays, contract, items, labelled, records, synthetic, transactions
 
-
-class Reader(Protocol):
-    """What a data set is: a function of the data settings and a seed."""
-
-    def __call__(self, settings: config.Data, *, seed: int) -> records.RawRecords: ...
-
-
-READERS: dict[str, Reader] = {
-    "synthetic": synthetic.read,
-    "purchases": labelled.read_purchases,
-    "transactions": transactions.read,
-    "orders": items.read_orders,
-    "baskets": items.read_baskets,
-    "location": labelled.read_location,
-    "arrays": arrays.read,
+READERS: dict[str, contract.Factory] = {
+    "synthetic": synthetic.SYNTHETIC,
+    "purchases": labelled.PURCHASES,
+    "transactions": transactions.TRANSACTIONS,
+    "orders": items.ORDERS,
+    "baskets": items.BASKETS,
+    "location": labelled.LOCATION,
+    "arrays": arrays.ARRAYS,
 }
 
 
-def read(settings: config.Data, *, seed: int) -> records.RawRecords:
-    """Reads or makes the records that the settings name.
+def find(name: str) -> contract.Factory:
+    """Returns the factory of a data set by its name here, or by `package.module:name`.
 
-    The reader is looked up by `settings.name`. Labels that are missing or unwanted are not made here: that is
-    clustering, which needs more than one reader's knowledge.
+    Raises:
+      InputError: no such data set.
+    """
+    return registry.find(name, READERS, contract.Factory, field="data.name")
+
+
+def read(name: str, settings: Any, *, seed: int) -> records.RawRecords:
+    """Reads or makes the records of the data set of that name.
+
+    Labels that are missing or unwanted are not made here: that is clustering, which needs more than one reader's
+    knowledge.
 
     Args:
-      settings: which records, and how many features of them.
+      name: name in `READERS`, or `package.module:name`.
+      settings: values of the options that the factory of that name declares.
       seed: of records that are made; files are what they are.
 
     Returns:
       Features, labels if there are any, and a title.
 
     Raises:
-      InputError: no such reader, `data.path` unset or missing, or a file that cannot be read; one line.
+      InputError: no such data set, `data.path` unset or missing, or a file that cannot be read; one line.
     """
-    if settings.name not in READERS:
-        raise errors.InputError(f"data.name={settings.name}: one of {', '.join(READERS)} expected")
-    return READERS[settings.name](settings, seed=seed)
+    return find(name).read(settings, name=name, seed=seed)

@@ -6,14 +6,14 @@ import zlib
 
 import numpy as np
 
-from fedmia_jax import config, files
-from fedmia_jax.data import records
+from fedmia_jax import files
+from fedmia_jax.data import contract, records
 
 _NAMES = ("features", "labels", "num_classes", "title")
 _DAMAGE = (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 
 
-def read(settings: config.Data, *, seed: int) -> records.RawRecords:
+def read(settings: records.FileOptions, *, name: str, seed: int) -> records.RawRecords:
     """Reads records that somebody has prepared as arrays.
 
     The archive holds `features` [M, D] of any real type, and perhaps `labels`, integer [M] counted from 0 or
@@ -21,7 +21,8 @@ def read(settings: config.Data, *, seed: int) -> records.RawRecords:
     or K). Nothing is ever unpickled.
 
     Args:
-      settings: `path` is the .npz file; `num_features` is not read.
+      settings: `path` is the .npz file.
+      name: `data.name`, for messages.
       seed: unused, the file is the file.
 
     Returns:
@@ -32,7 +33,7 @@ def read(settings: config.Data, *, seed: int) -> records.RawRecords:
         range.
     """
     del seed
-    path = records.existing_path(settings)
+    path = records.existing_path(settings, name=name)
     arrays = _load(path)
     features = records.to_features(arrays["features"], source=f"data.path={path}: features")
     labels, num_classes = None, None
@@ -44,6 +45,9 @@ def read(settings: config.Data, *, seed: int) -> records.RawRecords:
     if "title" in arrays:
         title = _to_title(arrays["title"], path)
     return records.RawRecords(features=features, labels=labels, num_classes=num_classes, title=title)
+
+
+ARRAYS = contract.Factory(read, records.FileOptions)
 
 
 def write(path: str | os.PathLike[str], raw: records.RawRecords) -> None:
@@ -90,9 +94,9 @@ def _load(path: str) -> dict[str, np.ndarray]:
     name = ""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            found = archive.files
+            stored = archive.files
             for name in _NAMES:
-                if name in found:
+                if name in stored:
                     arrays[name] = np.asarray(archive[name])
     except _DAMAGE as error:
         problem = "a damaged .npz file; make it again"
@@ -100,7 +104,7 @@ def _load(path: str) -> dict[str, np.ndarray]:
             problem = f"{name} holds Python objects, which are never unpickled; save numbers"
         raise records.file_error(path, problem) from None
     if "features" not in arrays:
-        raise records.file_error(path, f"no array called features, only: {', '.join(found) or 'nothing'}")
+        raise records.file_error(path, f"no array called features, only: {', '.join(stored) or 'nothing'}")
     return arrays
 
 

@@ -10,9 +10,10 @@ import zlib
 
 import numpy as np
 import platformdirs
+from jaxtyping import Float32, Int32
 
 from fedmia_jax import errors
-from fedmia_jax.data import arrays
+from fedmia_jax.data import arrays, records
 
 CACHE_DIR = platformdirs.user_cache_path("fedmia_jax") / "kmeans"
 
@@ -20,12 +21,12 @@ _RECIPE = 1  # Raise it whenever the same input would get other labels.
 
 
 def kmeans_labels(
-    features: np.ndarray,
+    features: records.Features,
     *,
     num_classes: int,
     seed: int,
     cache_dir: str | os.PathLike[str] | None = CACHE_DIR,
-) -> np.ndarray:
+) -> Int32[np.ndarray, " M"]:
     """Clusters records into classes, the largest first.
 
     The classes of Purchases are clusters: rows are scaled to length one (rows of zeros stay) and Lloyd's
@@ -47,7 +48,7 @@ def kmeans_labels(
     features = np.ascontiguousarray(features)
     if cache_dir is None:
         return _compute(features, num_classes, seed)
-    path = os.path.join(cache_dir, f"{_cache_key(features, num_classes, seed)}.npz")
+    path = os.path.join(cache_dir, f"{_fingerprint(features, num_classes, seed)}.npz")
     labels = _remembered(path, len(features), num_classes)
     if labels is None:
         labels = _compute(features, num_classes, seed)
@@ -58,7 +59,7 @@ def kmeans_labels(
     return labels
 
 
-def _cache_key(features: np.ndarray, num_classes: int, seed: int) -> str:
+def _fingerprint(features: records.Features, num_classes: int, seed: int) -> str:
     """SHA-256 of everything the labels depend on."""
     facts = {
         "recipe": _RECIPE,
@@ -86,8 +87,8 @@ def _remembered(path: str, num_records: int, num_classes: int) -> np.ndarray | N
     return labels
 
 
-def _compute(features: np.ndarray, num_classes: int, seed: int) -> np.ndarray:
-    """int32[M]: the recipe itself."""
+def _compute(features: records.Features, num_classes: int, seed: int) -> Int32[np.ndarray, " M"]:
+    """The recipe itself."""
     import sklearn.cluster  # Takes seconds to import, which a remembered result need not pay.
     import threadpoolctl
 
@@ -104,15 +105,15 @@ def _compute(features: np.ndarray, num_classes: int, seed: int) -> np.ndarray:
     return labels
 
 
-def _normalised(features: np.ndarray) -> np.ndarray:
-    """float32[M, D] with rows of length one; rows of zeros stay zero."""
+def _normalised(features: records.Features) -> Float32[np.ndarray, "M D"]:
+    """Features with rows of length one; rows of zeros stay zero."""
     rows = features.astype(np.float32)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     rows /= np.where(lengths > 0, lengths, np.float32(1))
     return rows
 
 
-def _check_distinct(rows: np.ndarray, num_classes: int) -> None:
+def _check_distinct(rows: Float32[np.ndarray, "M D"], num_classes: int) -> None:
     """Raises unless there is a record for every class; stops counting at the first that suffice."""
     if num_classes > len(rows):
         raise errors.InputError(f"data.num_classes={num_classes}: more classes than the {len(rows):,} records")

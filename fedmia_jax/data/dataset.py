@@ -1,35 +1,55 @@
-"""A labelled data set: what a reader found, with k-means labels where it found none or where they are asked for."""
+"""A labelled data set: what a reader gives, with k-means labels where it has none or where they are asked for."""
 
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Int32
 
-from fedmia_jax import config, data, errors
-from fedmia_jax.data import clustering, pools
+from fedmia_jax import data, errors, options
+from fedmia_jax.data import clustering, pools, records
 
 DEFAULT_CLASSES = 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which records, and how they are labelled; the reader has options of its own."""
+
+    name: str = options.option("synthetic", "reader of the records")
+    num_classes: int | None = options.option(None, "classes; unset: the labels of the file, else 100 clusters", low=2)
+    cluster: bool = options.option(False, "relabel with k-means even where the file has labels")
+    seed: int = options.option(0, "seed of the synthetic records and of k-means", low=0, high=2**31 - 1)
+
+
+@runtime_checkable
+class Read(Protocol):
+    """Reads records by the name of their data set, see `data.read`; one that remembers serves several data sets."""
+
+    def __call__(self, name: str, settings: Any, /, *, seed: int) -> records.RawRecords: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """Records with labels, on the host."""
 
-    features: np.ndarray  # uint8[M, D] where all are bits, else f32[M, D]
-    labels: np.ndarray  # i32[M] in 0..K-1
+    features: records.Features
+    labels: Int32[np.ndarray, " M"]  # in 0..K-1
     num_classes: int
     title: str  # what it is, for titles of tables and figures
     fingerprint: str  # of features and labels
     features_fingerprint: str
 
 
-def load(settings: config.Data, *, read: data.Reader = data.read) -> Dataset:
-    """Reads the records that the settings name and labels them.
+def load(settings: Options, reader_settings: Any, *, read: Read = data.read) -> Dataset:
+    """Reads the records of a data set and labels them.
 
     Args:
-      settings: reader, path, classes.
-      read: reads the records without regard to classes; one that remembers serves several numbers of them.
+      settings: name of the data set, classes, seed.
+      reader_settings: values of the options that the factory of that name declares, see `data.find`.
+      read: reads the records, without regard to classes; one that remembers serves several numbers of classes.
 
     Returns:
       The data set.
@@ -37,7 +57,7 @@ def load(settings: config.Data, *, read: data.Reader = data.read) -> Dataset:
     Raises:
       InputError: unusable file or settings; see the readers.
     """
-    raw = read(dataclasses.replace(settings, num_classes=None, cluster=False), seed=settings.seed)
+    raw = read(settings.name, reader_settings, seed=settings.seed)
     num_classes, labels, title = raw.num_classes, raw.labels, raw.title
     if labels is None or settings.cluster:
         num_classes = settings.num_classes or DEFAULT_CLASSES
@@ -57,18 +77,24 @@ def load(settings: config.Data, *, read: data.Reader = data.read) -> Dataset:
 
 def join_titles(datasets: Sequence[Dataset]) -> str:
     """Returns one title for several data sets; those that differ in their classes only are named once."""
-    found: dict[str, list[str]] = {}
-    for one in datasets:
-        records, _, classes = one.title.rpartition(", ")
-        found.setdefault(records, []).append(classes)
-    numbers = {records: [kind.partition(" ")[0] for kind in kinds] for records, kinds in found.items()}
-    return "; ".join(
-        f"{records}, {'/'.join(numbers[records])} {kinds[0].partition(' ')[2]}" for records, kinds in found.items()
-    )
+    classes_of: dict[str, list[str]] = {}  # "100 k-means classes" and the like, by the title of the records
+    for dataset in datasets:
+        source, _, classes = dataset.title.rpartition(", ")
+        classes_of.setdefault(source, []).append(classes)
+    titles = []
+    for source, several in classes_of.items():
+        numbers = "/".join(classes.partition(" ")[0] for classes in several)
+        titles.append(f"{source}, {numbers} {several[0].partition(' ')[2]}")
+    return "; ".join(titles)
 
 
 def check_classes(dataset: Dataset, dealt: pools.Pools, *, replicate: int) -> None:
-    """Raises where the adversary has no record of a class that it must judge.
+    """Checks that the adversary has records of every class that it must judge.
+
+    Args:
+      dataset: the labels, and how many classes there are.
+      dealt: the pools of one replicate.
+      replicate: its index, for the message.
 
     Raises:
       InputError: a class of the federation's or the test pool is absent from the shadow pool.

@@ -1,20 +1,30 @@
 """Orders and baskets: lists of items, turned into one bit for each of the most frequent items."""
 
 import csv
+import dataclasses
 import os
 
 import numpy as np
 import polars as pl
 
-from fedmia_jax import config, errors
-from fedmia_jax.data import records
+from fedmia_jax import errors, options
+from fedmia_jax.data import contract, records
 
 _ORDERS_MIN_ITEMS = 3
 _BASKETS_MIN_ITEMS = 5
 _ORDERS_COLUMNS = ("customer", "order", "item")
 
 
-def read_orders(settings: config.Data, *, seed: int) -> records.RawRecords:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(records.TableOptions):
+    """A file of items, and which records are kept."""
+
+    min_items: int | None = options.option(
+        None, "drop records with fewer of the kept items; unset: 3 (orders), 5 (baskets)", low=1
+    )
+
+
+def read_orders(settings: Options, *, name: str, seed: int) -> records.RawRecords:
     """Reads a long csv of orders, plain or gzip, as one record a customer.
 
     A header line, then one line an item of an order: customer, order, item, by position. Identifiers are
@@ -23,6 +33,7 @@ def read_orders(settings: config.Data, *, seed: int) -> records.RawRecords:
     Args:
       settings: `path`; `num_features` most frequent items are kept (by customers that hold the item, ties by
         the smaller item); customers with fewer than `min_items` of them (unset: 3) are dropped.
+      name: `data.name`, for messages.
       seed: unused, the file is the file.
 
     Returns:
@@ -32,7 +43,7 @@ def read_orders(settings: config.Data, *, seed: int) -> records.RawRecords:
       InputError: no such file, a bad line by its number, too few distinct items, or no customer left.
     """
     del seed
-    path = records.existing_path(settings)
+    path = records.existing_path(settings, name=name)
     with records.opened(path) as stream:
         content = stream.read()
     pairs = _parse_orders(content)
@@ -44,7 +55,7 @@ def read_orders(settings: config.Data, *, seed: int) -> records.RawRecords:
     return records.RawRecords(features=features, labels=None, num_classes=None, title=title)
 
 
-def read_baskets(settings: config.Data, *, seed: int) -> records.RawRecords:
+def read_baskets(settings: Options, *, name: str, seed: int) -> records.RawRecords:
     """Reads baskets, plain or gzip, one a line with its items separated by blanks.
 
     The format of the frequent item set mining repository (FIMI): `retail.dat` and its like. Items are
@@ -53,6 +64,7 @@ def read_baskets(settings: config.Data, *, seed: int) -> records.RawRecords:
     Args:
       settings: `path`; `num_features` most frequent items are kept (by baskets that hold the item, ties by
         the smaller item); baskets with fewer than `min_items` of them (unset: 5) are dropped.
+      name: `data.name`, for messages.
       seed: unused, the file is the file.
 
     Returns:
@@ -62,7 +74,7 @@ def read_baskets(settings: config.Data, *, seed: int) -> records.RawRecords:
       InputError: no such file, not text, too few distinct items, or no basket left.
     """
     del seed
-    path = records.existing_path(settings)
+    path = records.existing_path(settings, name=name)
     with records.opened(path) as stream:
         content = stream.read()
     sizes: list[int] = []
@@ -81,6 +93,10 @@ def read_baskets(settings: config.Data, *, seed: int) -> records.RawRecords:
     features = _to_bits(pairs, path=path, num_features=settings.num_features, minimum=minimum)
     title = f"baskets of {os.path.basename(path)}, {len(features):,} baskets x {settings.num_features} items"
     return records.RawRecords(features=features, labels=None, num_classes=None, title=title)
+
+
+ORDERS = contract.Factory(read_orders, Options)
+BASKETS = contract.Factory(read_baskets, Options)
 
 
 def _sortable(names: pl.Series) -> pl.Series:
@@ -125,7 +141,7 @@ def _parse_orders(content: bytes) -> pl.DataFrame | None:
 
 
 def _diagnose_orders(content: bytes, path: str) -> errors.InputError:
-    """The slow path: finds the first line that the fast one cannot have liked."""
+    """Words what is wrong with the first bad line, where `_parse_orders` gave None."""
     last = 0
     for number, line in records.numbered_lines(content, path):
         last = number

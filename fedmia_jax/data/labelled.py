@@ -6,8 +6,8 @@ import tarfile
 import numpy as np
 import polars as pl
 
-from fedmia_jax import config, errors
-from fedmia_jax.data import records
+from fedmia_jax import errors
+from fedmia_jax.data import contract, records
 
 _ARCHIVES = (".tgz", ".tar.gz", ".tar")
 _PURCHASES_CLASSES = 100
@@ -15,7 +15,7 @@ _LOCATION_CLASSES = 30
 _LOCATION_FEATURES = 446
 
 
-def read_purchases(settings: config.Data, *, seed: int) -> records.RawRecords:
+def read_purchases(settings: records.TableOptions, *, name: str, seed: int) -> records.RawRecords:
     """Reads the published Purchases-100 file or the archive it comes in.
 
     One customer a line: a label from 1 to 100, perhaps in double quotes, then one bit an item category,
@@ -24,6 +24,7 @@ def read_purchases(settings: config.Data, *, seed: int) -> records.RawRecords:
     Args:
       settings: `path` is the text file, plain or gzip, or a `.tgz`, `.tar.gz` or `.tar` whose first file it
         is; `num_features` is the number of bits that every line must have.
+      name: `data.name`, for title and messages.
       seed: unused, the file is the file.
 
     Returns:
@@ -34,18 +35,20 @@ def read_purchases(settings: config.Data, *, seed: int) -> records.RawRecords:
     """
     del seed
     expected = f"data.num_features={settings.num_features}"
-    return _read(settings, _PURCHASES_CLASSES, settings.num_features, expected)
+    path = records.existing_path(settings, name=name)
+    return _read(path, name, _PURCHASES_CLASSES, settings.num_features, expected)
 
 
-def read_location(settings: config.Data, *, seed: int) -> records.RawRecords:
+def read_location(settings: records.FileOptions, *, name: str, seed: int) -> records.RawRecords:
     """Reads the Bangkok location set.
 
-    One user a line: a label from 1 to 30, perhaps in double quotes, then 446 bits, whatever `num_features`
-    says. Source: Shokri et al. (2017), section VI.
+    One user a line: a label from 1 to 30, perhaps in double quotes, then 446 bits. Source: Shokri et al. (2017),
+    section VI.
 
     Args:
       settings: `path` is the text file, plain or gzip, or a `.tgz`, `.tar.gz` or `.tar` whose first file it
         is.
+      name: `data.name`, for title and messages.
       seed: unused, the file is the file.
 
     Returns:
@@ -55,18 +58,22 @@ def read_location(settings: config.Data, *, seed: int) -> records.RawRecords:
       InputError: no such file, a damaged archive, or a bad line, by its number.
     """
     del seed
-    return _read(settings, _LOCATION_CLASSES, _LOCATION_FEATURES, str(_LOCATION_FEATURES))
+    path = records.existing_path(settings, name=name)
+    return _read(path, name, _LOCATION_CLASSES, _LOCATION_FEATURES, str(_LOCATION_FEATURES))
 
 
-def _read(settings: config.Data, num_classes: int, num_features: int, expected: str) -> records.RawRecords:
+PURCHASES = contract.Factory(read_purchases, records.TableOptions)
+LOCATION = contract.Factory(read_location, records.FileOptions)
+
+
+def _read(path: str, name: str, num_classes: int, num_features: int, expected: str) -> records.RawRecords:
     """Reads either file; `expected` words the number of bits in a message."""
-    path = records.existing_path(settings)
     content = _content(path)
     parsed = _parse(content, num_classes, num_features)
     if parsed is None:
         raise _diagnose(content, path, num_classes, num_features, expected)
     features, labels = parsed
-    title = f"{settings.name} of {os.path.basename(path)}, {len(features):,} records x {num_features} features"
+    title = f"{name} of {os.path.basename(path)}, {len(features):,} records x {num_features} features"
     return records.RawRecords(features=features, labels=labels, num_classes=num_classes, title=title)
 
 
@@ -100,7 +107,7 @@ def _parse(content: bytes, num_classes: int, num_features: int) -> tuple[np.ndar
 
 
 def _diagnose(content: bytes, path: str, num_classes: int, num_features: int, expected: str) -> errors.InputError:
-    """The slow path: finds the first line that the fast one cannot have liked."""
+    """Words what is wrong with the first bad line, where `_parse` gave None."""
     if not content.strip():
         return records.file_error(path, "the file is empty")
     for number, line in records.numbered_lines(content.removeprefix(b"\xef\xbb\xbf"), path):

@@ -1,67 +1,140 @@
 """Disjoint random pools, and how the federation's pool is dealt to the nodes and the shadow pool to the shadows.
 
-Everything is drawn on the host by `numpy.random.default_rng` from fixed indices (seed, replicate, purpose, ...), so
+Everything is drawn on the host by `randomness.make_generator` from fixed indices (seed, replicate, purpose, ...), so
 that replicate r and shadow j get the same records however many others there are.
 """
 
 import dataclasses
-import enum
+from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Int
 
-from fedmia_jax import config, errors
+from fedmia_jax import errors, options, randomness
 
-
-class Purpose(enum.IntEnum):
-    """Indices that keep the streams of random numbers of one replicate apart; never renumber."""
-
-    POOLS = 0
-    PARTITION = 1
-    SHADOW = 2
-    CENTRALISED = 3
-    FEDERATED = 4
-    ATTACK = 5
-    REFERENCE = 6
-
-
+PARTITIONS = ("iid", "dirichlet", "sizes")
+LEAST_REFERENCES = 8  # of reference federations, two of which only set thresholds
 FIRST_REFERENCE = 1_000_000  # stands for a replicate where references are dealt, beyond every real one
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """How records are cut into pools and dealt to the nodes."""
+
+    num_federation: int = options.option(10_000, "records dealt to the nodes", low=1)
+    num_test: int = options.option(10_000, "records nobody trains on: the non-members", low=1)
+    num_shadow_pool: int | None = options.option(None, "records the shadows draw from; unset: all that remain", low=2)
+    partition: str = options.option("iid", "how nodes share the records", choices=PARTITIONS)
+    alpha: float = options.option(0.5, "concentration of partition=dirichlet; small is skewed", above=0.0)
+    sizes: tuple[float, ...] = options.option((), "share of each node for partition=sizes, in any unit")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShadowOptions:
+    """How many shadows there are, and how many records each draws."""
+
+    count: int = options.option(10, "shadow models; one in ten only checks the attack", low=2)
+    num_train: int | None = options.option(None, "records a shadow trains on; unset: data.num_federation", low=1)
+    num_out: int | None = options.option(
+        None, "records it does not; unset: as num_train, or what the pool still has", low=1
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReferenceOptions:
+    """How many reference federations there are, and which records they draw."""
+
+    federations: int = options.option(0, "reference federations, for attacks that compare a record with itself", low=0)
+    audit: bool = options.option(
+        True, "they train on the audited records, each in its share of them; else on the shadow pool"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Pools:
     """Rows of the data set, by use; the three are disjoint."""
 
-    federation: np.ndarray  # i32[F]
-    test: np.ndarray  # i32[Mt]
-    shadow: np.ndarray  # i32[P]
+    federation: Int[np.ndarray, " F"]  # i32, dealt to the nodes
+    test: Int[np.ndarray, " U"]  # i32, nobody trains on them
+    shadow: Int[np.ndarray, " P"]  # i32, the adversary's own
 
 
 @dataclasses.dataclass(frozen=True)
 class Shards:
     """Rows of every party in one padded shape; host twin of `types.Shard` with a leading axis."""
 
-    indices: np.ndarray  # i32[N, n]
-    mask: np.ndarray  # bool[N, n]
+    indices: Int[np.ndarray, "N n"]  # i32
+    mask: Bool[np.ndarray, "N n"]  # False for padding
 
     @property
-    def sizes(self) -> np.ndarray:
+    def sizes(self) -> Int[np.ndarray, " N"]:
         """Records of each party, i64[N]."""
         return self.mask.sum(axis=1)
 
-    def owners(self, outside: np.ndarray) -> np.ndarray:
+    def owners(self, outside: Int[np.ndarray, " M"]) -> Int[np.ndarray, " M"]:
         """Owner of every row: the party's index, or what stands in `outside` i32[M], which is not changed."""
-        found = outside.copy()
+        owners = outside.copy()
         for party, (rows, mask) in enumerate(zip(self.indices, self.mask, strict=True)):
-            found[rows[mask]] = party
-        return found
+            owners[rows[mask]] = party
+        return owners
 
 
-def make_pools(num_records: int, settings: config.Data, *, seed: int, replicate: int) -> Pools:
+@dataclasses.dataclass(frozen=True)
+class ShadowSplit:
+    """Rows that each of J shadows trained on, and rows that it did not."""
+
+    members: Int[np.ndarray, "J m"]  # i32
+    non_members: Int[np.ndarray, "J u"]  # i32
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """Records that all replicates and their reference federations share."""
+
+    rows: Int[np.ndarray, " M"]  # i32, scored: the audited records, then those only references train on
+    references: tuple[Shards, ...]  # J reference federations
+
+
+def check(settings: Options, nodes: int) -> None:
+    """Checks that shares are given where they are read, one for each node.
+
+    Raises:
+      InputError: `data.sizes` and `data.partition` contradict each other or the number of nodes.
+    """
+    if settings.partition != "sizes" and settings.sizes:
+        raise errors.InputError(
+            f"data.sizes={settings.sizes!r}: only data.partition=sizes reads it, not {settings.partition}; "
+            "set one or the other"
+        )
+    if settings.partition == "sizes" and len(settings.sizes) != nodes:
+        raise errors.InputError(
+            f"data.sizes={settings.sizes!r}: data.partition=sizes needs one share for each of "
+            f"federation.nodes={nodes}, got {len(settings.sizes)}"
+        )
+    if settings.partition == "sizes" and not all(share > 0 for share in settings.sizes):
+        raise errors.InputError(f"data.sizes={settings.sizes!r}: every share must be greater than 0")
+
+
+def check_references(settings: ReferenceOptions) -> None:
+    """Checks that there are enough reference federations, or none.
+
+    Raises:
+      InputError: fewer than `LEAST_REFERENCES`.
+    """
+    if 0 < settings.federations < LEAST_REFERENCES:
+        raise errors.InputError(
+            f"shadow.federations={settings.federations}: a record must be in some references and not in others; "
+            f"use 0, or {LEAST_REFERENCES} and more"
+        )
+
+
+def make_pools(num_records: int, settings: Options, *, name: str, seed: int, replicate: int) -> Pools:
     """Draws the federation, test and shadow pools as one random permutation cut in three.
 
     Args:
       num_records: M, records of the data set.
       settings: sizes of the pools.
+      name: `data.name`, for the message.
       seed: the experiment's seed.
       replicate: index of the replicate.
 
@@ -71,7 +144,7 @@ def make_pools(num_records: int, settings: config.Data, *, seed: int, replicate:
     Raises:
       InputError: the data set has fewer records than the pools ask for.
     """
-    rng = np.random.default_rng([seed, replicate, Purpose.POOLS])
+    rng = randomness.make_generator(seed, replicate, randomness.Purpose.POOLS)
     order = rng.permutation(num_records).astype(np.int32)
     first, second = settings.num_federation, settings.num_federation + settings.num_test
     left = num_records - second
@@ -80,13 +153,27 @@ def make_pools(num_records: int, settings: config.Data, *, seed: int, replicate:
         raise errors.InputError(
             f"data.num_federation={first:,}, data.num_test={settings.num_test:,}, data.num_shadow_pool="
             f"{'all that remain' if wanted is None else format(wanted, ',')}: too few records for the pools, "
-            f"{settings.name} has {num_records:,}; make the pools smaller"
+            f"{name} has {num_records:,}; make the pools smaller"
         )
     return Pools(order[:first], order[first:second], order[second : second + (left if wanted is None else wanted)])
 
 
+def redraw(common: Pools, *, seed: int, replicate: int) -> Pools:
+    """Draws anew which of the audited records a replicate's federation trains on; the others are its test pool."""
+    audited = np.sort(np.concatenate([common.federation, common.test]))
+    # Four numbers: never the three of a reference, whatever the replicate.
+    order = randomness.make_generator(seed, replicate, randomness.Purpose.REFERENCE, 1).permutation(audited)
+    return Pools(order[: len(common.federation)], order[len(common.federation) :], common.shadow)
+
+
 def deal(
-    pool: np.ndarray, labels: np.ndarray, settings: config.Data, *, nodes: int, seed: int, replicate: int
+    pool: Int[np.ndarray, " F"],
+    labels: Int[np.ndarray, " M"],
+    settings: Options,
+    *,
+    nodes: int,
+    seed: int,
+    replicate: int,
 ) -> Shards:
     """Deals the federation's pool to the nodes.
 
@@ -96,8 +183,8 @@ def deal(
     Source: Pustozerova and Mayer (2020), section III (iid); Hsu, Qi and Brown (2019), label skew by Dirichlet.
 
     Args:
-      pool: i32[F], rows in random order.
-      labels: i32[M], labels of the whole data set.
+      pool: rows in random order.
+      labels: of the whole data set.
       settings: partition, alpha, sizes.
       nodes: N.
       seed: the experiment's seed.
@@ -114,62 +201,59 @@ def deal(
         return pad([pool[node * each : (node + 1) * each] for node in range(nodes)])
     if settings.partition == "sizes":
         bounds = np.floor(np.cumsum(settings.sizes) / np.sum(settings.sizes) * len(pool) + 1e-9).astype(int)
-        parts = np.split(pool, bounds[:-1])
+        rows = np.split(pool, bounds[:-1])
     else:
-        rng = np.random.default_rng([seed, replicate, Purpose.PARTITION, nodes])
-        parts = _dirichlet(pool, labels, alpha=settings.alpha, nodes=nodes, rng=rng)
-    for node, part in enumerate(parts):
-        if not len(part):
-            raise errors.InputError(
-                f"data.partition={settings.partition}: node N{node + 1} gets no record; "
-                f"raise data.{'alpha' if settings.partition == 'dirichlet' else 'sizes'} or use fewer federation.nodes"
-            )
-    return pad(parts)
+        rng = randomness.make_generator(seed, replicate, randomness.Purpose.PARTITION, nodes)
+        rows = _dirichlet(pool, labels, alpha=settings.alpha, nodes=nodes, rng=rng)
+    if (node := _first_empty(rows)) is not None:
+        raise errors.InputError(
+            f"data.partition={settings.partition}: node N{node + 1} gets no record; "
+            f"raise data.{'alpha' if settings.partition == 'dirichlet' else 'sizes'} or use fewer federation.nodes"
+        )
+    return pad(rows)
 
 
-def _dirichlet(
-    pool: np.ndarray, labels: np.ndarray, *, alpha: float, nodes: int, rng: np.random.Generator
-) -> list[np.ndarray]:
-    """Rows of each node, every class dealt by its own Dirichlet shares."""
-    owner = np.empty(len(pool), int)
-    for label in np.unique(labels[pool]):
-        places = np.flatnonzero(labels[pool] == label)
-        shares = np.cumsum(rng.dirichlet(np.full(nodes, alpha)))
-        # Evenly spaced draws from one random start: every node gets its share of a class to within one record.
-        positions = (np.arange(len(places)) + rng.random()) / len(places)
-        owner[places] = np.searchsorted(shares[:-1], positions, side="right")
-    return [pool[owner == node] for node in range(nodes)]
+def deal_like(shards: Shards, members: Int[np.ndarray, " m"]) -> Shards:
+    """Deals the records of a shadow federation in the proportions of the target's shards.
+
+    Args:
+      shards: of the target.
+      members: rows that the shadow federation trains on.
+
+    Returns:
+      Shards [N, n].
+
+    Raises:
+      InputError: a node of the shadow federation would get no record.
+    """
+    bounds = np.cumsum(shards.sizes) * len(members) // shards.sizes.sum()
+    rows = np.split(members, bounds[:-1])
+    if (node := _first_empty(rows)) is not None:
+        raise errors.InputError(
+            f"shadow.num_train={len(members)}: node N{node + 1} of a shadow federation gets no record; raise it"
+        )
+    return pad(rows)
 
 
-def pad(parts: list[np.ndarray]) -> Shards:
-    """Puts rows of unequal number into one padded, masked shape."""
-    longest = max(len(part) for part in parts)
-    indices = np.zeros((len(parts), longest), np.int32)
-    mask = np.zeros((len(parts), longest), bool)
-    for row, part in enumerate(parts):
-        indices[row, : len(part)] = part
-        mask[row, : len(part)] = True
+def pad(rows: Sequence[Int[np.ndarray, " _"]]) -> Shards:
+    """Puts the rows of N parties, unequal in number, into one padded, masked shape."""
+    longest = max(len(own) for own in rows)
+    indices = np.zeros((len(rows), longest), np.int32)
+    mask = np.zeros((len(rows), longest), bool)
+    for party, own in enumerate(rows):
+        indices[party, : len(own)] = own
+        mask[party, : len(own)] = True
     return Shards(indices, mask)
 
 
-@dataclasses.dataclass(frozen=True)
-class ShadowSplit:
-    """Rows that each shadow trained on, and rows it did not."""
-
-    members: np.ndarray  # i32[J, n_in]
-    non_members: np.ndarray  # i32[J, n_out]
-
-
-@dataclasses.dataclass(frozen=True)
-class Audit:
-    """Records that all replicates and their reference federations share."""
-
-    rows: np.ndarray  # i32[M], scored: the audited records, then those only references train on
-    references: tuple[Shards, ...]  # J reference federations
-
-
 def draw_audit(
-    pools: Pools, labels: np.ndarray, data: config.Data, shadow: config.Shadow, *, nodes: int, seed: int
+    common: Pools,
+    labels: Int[np.ndarray, " M"],
+    settings: Options,
+    references: ReferenceOptions,
+    *,
+    nodes: int,
+    seed: int,
 ) -> Audit:
     """Draws the training records of every reference federation, each by its own stream.
 
@@ -180,10 +264,10 @@ def draw_audit(
     Source: Carlini et al. (2022), section V (online and offline shadow models).
 
     Args:
-      pools: of replicate 0.
-      labels: i32[M], labels of the whole data set.
-      data: sizes of the pools, and how nodes share records.
-      shadow: number of references, and which records they train on.
+      common: pools of replicate 0.
+      labels: of the whole data set.
+      settings: how nodes share records.
+      references: number of references, and which records they train on.
       nodes: N.
       seed: the experiment's seed.
 
@@ -193,38 +277,30 @@ def draw_audit(
     Raises:
       InputError: the shadow pool is too small.
     """
-    audited = np.sort(np.concatenate([pools.federation, pools.test]))
-    size = len(pools.federation)
+    audited = np.sort(np.concatenate([common.federation, common.test]))
+    size = len(common.federation)
     base, extra = audited, audited[:0]
-    if not shadow.audit:
-        base = extra = np.sort(pools.shadow[: 2 * size])
+    if not references.audit:
+        base = extra = np.sort(common.shadow[: 2 * size])
         if len(base) < 2 * size:
             raise errors.InputError(
-                f"shadow.audit=False: {shadow.federations} reference federations of {size:,} records need a shadow "
+                f"shadow.audit=False: {references.federations} reference federations of {size:,} records need a shadow "
                 f"pool of {2 * size:,}, there are {len(base):,}; lower data.num_federation, or set shadow.audit"
             )
     shards = []
-    for number in range(shadow.federations):
-        drawn = np.random.default_rng([seed, Purpose.REFERENCE, number]).permutation(base)[:size]
-        shards.append(deal(drawn, labels, data, nodes=nodes, seed=seed, replicate=FIRST_REFERENCE + number))
+    for number in range(references.federations):
+        drawn = randomness.make_generator(seed, randomness.Purpose.REFERENCE, number).permutation(base)[:size]
+        shards.append(deal(drawn, labels, settings, nodes=nodes, seed=seed, replicate=FIRST_REFERENCE + number))
     return Audit(np.concatenate([audited, extra]), tuple(shards))
 
 
-def redraw(pools: Pools, *, seed: int, replicate: int) -> Pools:
-    """Draws anew which of the audited records a replicate's federation trains on; the others are its test pool."""
-    audited = np.sort(np.concatenate([pools.federation, pools.test]))
-    # Four numbers: never the three of a reference, whatever the replicate.
-    order = np.random.default_rng([seed, replicate, Purpose.REFERENCE, 1]).permutation(audited)
-    return Pools(order[: len(pools.federation)], order[len(pools.federation) :], pools.shadow)
-
-
 def draw_shadows(
-    pool: np.ndarray, settings: config.Shadow, *, target_size: int, seed: int, replicate: int
+    pool: Int[np.ndarray, " P"], settings: ShadowOptions, *, target_size: int, seed: int, replicate: int
 ) -> ShadowSplit:
     """Draws the in and out records of every shadow from the shadow pool, each shadow by its own stream.
 
     Args:
-      pool: i32[P].
+      pool: rows of the shadow pool.
       settings: number of shadows and of their records.
       target_size: records that the target trains on, the default of `shadow.num_train`.
       seed: the experiment's seed.
@@ -247,8 +323,26 @@ def draw_shadows(
         )
     members, non_members = [], []
     for shadow in range(settings.count):
-        rng = np.random.default_rng([seed, replicate, Purpose.SHADOW, shadow])
-        drawn = rng.permutation(pool)[: num_train + num_out]
+        drawn = randomness.make_generator(seed, replicate, randomness.Purpose.SHADOW, shadow).permutation(pool)
         members.append(drawn[:num_train])
-        non_members.append(drawn[num_train:])
+        non_members.append(drawn[num_train : num_train + num_out])
     return ShadowSplit(np.stack(members), np.stack(non_members))
+
+
+def _dirichlet(
+    pool: Int[np.ndarray, " F"], labels: Int[np.ndarray, " M"], *, alpha: float, nodes: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Rows of each node, every class dealt by its own Dirichlet shares."""
+    owner = np.empty(len(pool), int)
+    for label in np.unique(labels[pool]):
+        places = np.flatnonzero(labels[pool] == label)
+        shares = np.cumsum(rng.dirichlet(np.full(nodes, alpha)))
+        # Evenly spaced draws from one random start: every node gets its share of a class to within one record.
+        positions = (np.arange(len(places)) + rng.random()) / len(places)
+        owner[places] = np.searchsorted(shares[:-1], positions, side="right")
+    return [pool[owner == node] for node in range(nodes)]
+
+
+def _first_empty(rows: Sequence[np.ndarray]) -> int | None:
+    """Index of the first party without a row; None where each has one."""
+    return next((party for party, own in enumerate(rows) if not len(own)), None)

@@ -12,10 +12,32 @@ import zlib
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
-from fedmia_jax import config, errors
+from fedmia_jax import errors, options
+
+Features = UInt8[np.ndarray, "M D"] | Float32[np.ndarray, "M D"]  # uint8 where every value is 0 or 1
 
 _GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """What readers of a file share."""
+
+    path: str | None = options.option(None, "file of the records; synthetic needs none")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureOptions:
+    """What readers share that know how many features they are to give."""
+
+    num_features: int = options.option(600, "features kept: the most frequent items, the first categories", low=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableOptions(FileOptions, FeatureOptions):
+    """A file, and how many of its features are kept."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,7 +54,7 @@ class RawRecords:
       title: what the records are, for people: reader, file and size.
     """
 
-    features: np.ndarray
+    features: np.ndarray  # shapes and types are checked below, with messages for whoever writes a reader
     labels: np.ndarray | None
     num_classes: int | None
     title: str
@@ -70,7 +92,7 @@ class RawRecords:
         return self._digest
 
 
-def to_features(array: np.ndarray, *, source: str) -> np.ndarray:
+def to_features(array: np.ndarray, *, source: str) -> Features:
     """Brings numbers to the two kinds of features there are.
 
     Zeros and ones of any type become bytes, which keeps a purchase table four times smaller than floats;
@@ -105,13 +127,14 @@ def to_features(array: np.ndarray, *, source: str) -> np.ndarray:
     return features
 
 
-def existing_path(settings: config.Data) -> str:
+def existing_path(settings: FileOptions, *, name: str) -> str:
     """Checks that there is a file to read.
 
     A directory or a misspelt name is said here, before a parser gets to say it in its own words.
 
     Args:
-      settings: `name` and `path` are read.
+      settings: `path` is read.
+      name: `data.name`, for the message.
 
     Returns:
       `settings.path`.
@@ -119,7 +142,7 @@ def existing_path(settings: config.Data) -> str:
     Raises:
       InputError: the path is not set, does not exist, or is not a file.
     """
-    reads = f"data.name={settings.name} reads a file; give --config.data.path=FILE"
+    reads = f"data.name={name} reads a file; give --config.data.path=FILE"
     if settings.path is None:
         raise errors.InputError(f"data.path is not set: {reads}")
     if not os.path.exists(settings.path):

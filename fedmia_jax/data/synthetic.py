@@ -6,10 +6,13 @@ hard to learn; customers differ in how strong their tastes are, and one in seven
 like tastes, which is what leaves the hundred classes learnable and their sizes uneven.
 """
 
-import numpy as np
+import dataclasses
 
-from fedmia_jax import config
-from fedmia_jax.data import records
+import numpy as np
+from jaxtyping import Float32
+
+from fedmia_jax import options, randomness
+from fedmia_jax.data import contract, records
 
 # Calibrated together, for one set of numbers to serve all class counts. Centralised test accuracy of the default
 # settings at 10, 20, 50 and 100 classes: .808, .725, .632, .545; Table I of the paper: .781, .726, .645, .567.
@@ -24,19 +27,28 @@ NICHE_DISTANCE = 1.5  # of a niche's centre from ordinary, in units of sqrt(d)
 NICHE_WIDTH = 0.3  # spread of tastes within a niche, 1 being everybody's
 
 
-def read(settings: config.Data, *, seed: int) -> records.RawRecords:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(records.FeatureOptions):
+    """How many customers and items there are."""
+
+    num_records: int = options.option(60_000, "records of the synthetic set", low=10)
+
+
+def read(settings: Options, *, name: str, seed: int) -> records.RawRecords:
     """Draws purchases without labels; k-means makes the classes.
 
     Source: the set it stands in for is Acquire Valued Shoppers as used by Shokri et al. (2017); the model is ours.
 
     Args:
-      settings: `num_records` and `num_features` are read.
+      settings: numbers of customers and of items.
+      name: unused, there is no file to speak of.
       seed: the same seed gives the same records.
 
     Returns:
       uint8[num_records, num_features] bits.
     """
-    items, customers = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
+    del name
+    items, customers = randomness.make_generator(seed, 0), randomness.make_generator(seed, 1)
     num_records, num_features = settings.num_records, settings.num_features
     loadings = items.standard_normal((NUM_TASTES, num_features), np.float32) * (LOADING / np.sqrt(NUM_TASTES))
     popularity = items.normal(*POPULARITY, num_features)
@@ -49,8 +61,13 @@ def read(settings: config.Data, *, seed: int) -> records.RawRecords:
     return records.RawRecords(features=bits.astype(np.uint8), labels=None, num_classes=None, title=title)
 
 
-def _draw_tastes(num_records: int, items: np.random.Generator, customers: np.random.Generator) -> np.ndarray:
-    """Tastes f32[num_records, d]: ordinary customers, and those of a niche around its centre."""
+SYNTHETIC = contract.Factory(read, Options)
+
+
+def _draw_tastes(
+    num_records: int, items: np.random.Generator, customers: np.random.Generator
+) -> Float32[np.ndarray, "M d"]:
+    """Tastes of all customers: ordinary customers, and those of a niche around its centre."""
     centres = items.standard_normal((NUM_NICHES, NUM_TASTES))
     centres *= NICHE_DISTANCE * np.sqrt(NUM_TASTES) / np.linalg.norm(centres, axis=1, keepdims=True)
     niche_shares = items.dirichlet(np.ones(NUM_NICHES))

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from fedmia_jax import config, errors
-from fedmia_jax.data import records
+from fedmia_jax import errors
+from fedmia_jax.data import contract, records
 
 _BLOCK_BYTES = 16 * 2**20
 _COLUMNS = (
@@ -28,7 +28,7 @@ _HEADER = ",".join(_COLUMNS)
 _SCHEMA = {name: pl.Int64 if name in ("id", "category") else pl.String for name in _COLUMNS}
 
 
-def read(settings: config.Data, *, seed: int) -> records.RawRecords:
+def read(settings: records.TableOptions, *, name: str, seed: int) -> records.RawRecords:
     """Reads raw transactions, plain or gzip, as one record a customer.
 
     A bit says whether the customer ever bought from a category, for the first `num_features` categories that
@@ -37,6 +37,7 @@ def read(settings: config.Data, *, seed: int) -> records.RawRecords:
 
     Args:
       settings: `path`, with or without a header line; `num_features` categories are kept, or those there are.
+      name: `data.name`, for messages.
       seed: unused, the file is the file.
 
     Returns:
@@ -47,7 +48,7 @@ def read(settings: config.Data, *, seed: int) -> records.RawRecords:
       InputError: no such file, damaged gzip, no transactions, or a bad line by its number.
     """
     del seed
-    path = records.existing_path(settings)
+    path = records.existing_path(settings, name=name)
     table = _Table(settings.num_features)
     with records.opened(path) as stream:
         for first, block in _blocks(stream, path):
@@ -60,6 +61,9 @@ def read(settings: config.Data, *, seed: int) -> records.RawRecords:
     if num_categories < settings.num_features:
         title += f" (all there are; data.num_features={settings.num_features})"
     return records.RawRecords(features=features, labels=None, num_classes=None, title=title)
+
+
+TRANSACTIONS = contract.Factory(read, records.TableOptions)
 
 
 class _Table:
@@ -110,8 +114,8 @@ def _blocks(stream: io.BufferedIOBase, path: str) -> Iterator[tuple[int, bytes]]
         if first == 1 and not block[:1].isdigit():
             head, _, rest = block.partition(b"\n")
             if head.decode(errors="replace").strip("\r\ufeff").replace('"', "") != _HEADER:
-                found = f"found {head[:80].decode(errors='replace')!r}"
-                raise records.file_error(path, f"a transaction or {_HEADER} expected, {found}", line=1)
+                start = head[:80].decode(errors="replace")
+                raise records.file_error(path, f"a transaction or {_HEADER} expected, found {start!r}", line=1)
             if rest:
                 yield 2, rest
         else:

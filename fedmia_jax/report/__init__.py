@@ -1,20 +1,29 @@
 """What a person reads of a finished run: terminal tables, `report.md` and the figures."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 import rich.console
 
-from fedmia_jax import adversary as adversary_views
-from fedmia_jax import store
-from fedmia_jax.report import adversaries, figures, paper, ranking, tables
+from fedmia_jax.audit import rows as audit_rows
+from fedmia_jax.report import adversaries, figures, paper, ranking, snapshots, tables
+from fedmia_jax.storage import workdir as workdirs
 
 TERMINAL_ROWS = 60  # points of a sweep that the terminal shows; report.md has all
 
 
+@dataclasses.dataclass(frozen=True)
+class _Page:
+    """What a report consists of: sections of `report.md`, tables for the terminal, names of saved figures."""
+
+    sections: Sequence[str]
+    shown: Sequence[tables.Table]
+    pictures: Sequence[str]
+
+
 def write(
-    workdir: store.Workdir,
+    workdir: workdirs.Workdir,
     results: pl.DataFrame,
     *,
     title: str,
@@ -31,57 +40,70 @@ def write(
       swept: dotted names of the fields that a sweep varied, columns of `results`; with several points there is one
         row for each, and the paper's tables beside it where the points are the paper's.
     """
-    adversary = adversaries.read(workdir)
-    results = results.filter(pl.col("view") == adversary_views.SNAPSHOT)  # the others have a page of their own
+    findings = adversaries.read(workdir)
+    results = results.filter(pl.col("view") == audit_rows.SNAPSHOT)  # the other views have a page of their own
     if swept and results.select("run_id", *swept).n_unique() > 1:
-        # Comparisons read federations only: they have pages of their own, one a point.
-        based = results.filter(pl.col("phase") == "centralised")["attack"].unique().to_list()
-        texts, shown, pictures = _sweep(
-            workdir, results.filter(pl.col("attack").is_in(based)), title=title, swept=swept
-        )
-        texts += [table.to_markdown() for table in adversaries.by_point(adversary, swept=swept)] if adversary else []
-    elif adversary:
-        texts, shown, pictures = _adversaries(workdir, adversary, results, title=title)
+        page = _of_points(workdir, findings, results, title=title, swept=swept)
+    elif findings:
+        page = _of_adversaries(workdir, findings, results, title=title)
     else:
-        shown = tables.make_tables(results)
-        texts = [table.to_markdown() for table in shown]
-        pictures = figures.draw(workdir, results, title=title)
-    for table in shown:
+        page = _of_point(workdir, results, title=title)
+    for table in page.shown:
         console.print(table.to_rich())
-    parts = [f"# Leakage of a sequential federation: {title}", *texts]
-    parts += [f"![{name}](figures/{name}.png)" for name in pictures]
-    workdir.write_text("report.md", "\n\n".join(parts) + "\n")
+    kind = "sequential federation" if snapshots.sequential(results) else "federation"
+    sections = [f"# Leakage of a {kind}: {title}", *page.sections]
+    sections += [f"![{name}](figures/{name}.png)" for name in page.pictures]
+    workdir.write_text("report.md", "\n\n".join(sections) + "\n")
 
 
-def _adversaries(
-    workdir: store.Workdir, found: dict[str, pl.DataFrame], results: pl.DataFrame, *, title: str
-) -> tuple[list[str], list[tables.Table], list[str]]:
-    """Markdown, terminal tables and names of saved figures of one point with reference federations."""
-    first = results.filter(pl.col("attack") == results["attack"][0])
-    compared = adversaries.make_tables(found)
-    made = [*compared, *tables.make_tables(first)]
-    pictures = adversaries.draw(workdir, found, results, title=title)
-    pictures += figures.draw(workdir, results, title=title, traced=[str(results["attack"][0])])
-    return [table.to_markdown() for table in made], compared, pictures
+def _of_point(workdir: workdirs.Workdir, results: pl.DataFrame, *, title: str) -> _Page:
+    """One point without reference federations."""
+    made = tables.make_tables(results)
+    return _Page([table.to_markdown() for table in made], made, figures.draw(workdir, results, title=title))
 
 
-def _sweep(
-    workdir: store.Workdir, results: pl.DataFrame, *, title: str, swept: Sequence[str]
-) -> tuple[list[str], list[tables.Table], list[str]]:
-    """Markdown, terminal tables and names of saved figures of several points."""
+def _of_adversaries(
+    workdir: workdirs.Workdir, findings: Mapping[str, pl.DataFrame], results: pl.DataFrame, *, title: str
+) -> _Page:
+    """One point with reference federations; the first attack stands for all that read single snapshots."""
+    first = str(results["attack"][0])
+    compared = adversaries.make_tables(findings)
+    made = [*compared, *tables.make_tables(results.filter(pl.col("attack") == first))]
+    pictures = adversaries.draw(workdir, findings, results, title=title)
+    pictures += figures.draw(workdir, results, title=title, traced=[first])
+    return _Page([table.to_markdown() for table in made], compared, pictures)
+
+
+def _of_points(
+    workdir: workdirs.Workdir,
+    findings: Mapping[str, pl.DataFrame] | None,
+    results: pl.DataFrame,
+    *,
+    title: str,
+    swept: Sequence[str],
+) -> _Page:
+    """Several points; attacks that compare with references have no centralised baseline, and pages of their own."""
+    based = results.filter(pl.col("phase") == "centralised")["attack"].unique().to_list()
+    page = _of_sweep(workdir, results.filter(pl.col("attack").is_in(based)), title=title, swept=swept)
+    by_point = adversaries.by_point(findings, swept=swept) if findings else []
+    return dataclasses.replace(page, sections=[*page.sections, *(table.to_markdown() for table in by_point)])
+
+
+def _of_sweep(workdir: workdirs.Workdir, results: pl.DataFrame, *, title: str, swept: Sequence[str]) -> _Page:
+    """Several points: their table, and the protocols ranked, or the paper beside them, where the points allow it."""
     points = tables.make_points(results, swept=swept, title=title)
-    texts, shown = [table.to_markdown() for table in points], [_shorten(table) for table in points]
+    sections, shown = [table.to_markdown() for table in points], [_shorten(table) for table in points]
     if ranking.applies(results, swept):
         ranked = ranking.rank(results, swept=swept, title=title)
-        return [ranked.to_markdown(), *texts], [_shorten(ranked)], []
+        return _Page([ranked.to_markdown(), *sections], [_shorten(ranked)], [])
     results = results.filter(pl.col("accuracy").is_not_null().all().over("run_id"))  # what exploded has no numbers
     if not paper.applies(results):
-        return texts, shown, []
-    more, compared = paper.sections(results, title=title)
+        return _Page(sections, shown, [])
+    beside, compared = paper.sections(results, title=title)
     drawn = paper.draw(results, title=title)
     for name, figure in drawn.items():
         figures.save(workdir, name, figure)
-    return [*texts, *more], [*shown, *compared], list(drawn)
+    return _Page([*sections, *beside], [*shown, *compared], list(drawn))
 
 
 def _shorten(table: tables.Table) -> tables.Table:

@@ -1,4 +1,4 @@
-"""Results -> the two tables of a run, or the one of a sweep; the same for terminal and Markdown."""
+"""Makes the two tables of a run, or the one of a sweep, out of results; the same for terminal and Markdown."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ import polars as pl
 import rich.box
 import rich.table
 
-from fedmia_jax import certainty
+from fedmia_jax.audit import intervals
+from fedmia_jax.report import snapshots
 
 SHORT = {
     "target_train_accuracy": "train",
@@ -28,7 +29,16 @@ OF_UNION = ("target_train_accuracy", "accuracy", "recall", "auc")
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Text cells with a heading; the first `left` columns flush left, the last one wrapped where `wrap`."""
+    """Text cells with a heading and a caption.
+
+    Attributes:
+      title: the heading.
+      header: names of the columns; a line break in a name is one on the terminal.
+      rows: the cells.
+      caption: what stands below.
+      left: number of columns, from the first one, that are flush left; the others are flush right.
+      wrap: whether the last column may be wrapped on the terminal.
+    """
 
     title: str
     header: Sequence[str]
@@ -68,25 +78,25 @@ class Table:
 
 def make_tables(results: pl.DataFrame) -> list[Table]:
     """Returns, for each attack, the centralised table and the federated one by snapshot for N1 and the union."""
-    found = []
+    tables = []
     for attack in results["attack"].unique(maintain_order=True):
-        part = results.filter(pl.col("attack") == attack)
-        found.append(_centralised(part, attack))
-        if (part["phase"] == "federated").any():
-            found.append(_federated(part, attack))
-    return found
+        rows = results.filter(pl.col("attack") == attack)
+        tables.append(_centralised(rows, attack))
+        if (rows["phase"] == "federated").any():
+            tables.append(_federated(rows, attack))
+    return tables
 
 
 def mean(values: np.ndarray) -> str:
-    """The mean over replicates with its 95% t-interval, as text; a dash where there is none."""
+    """Returns the mean over replicates with its 95% t-interval, as text; a dash where there is none."""
     if not len(values) or np.isnan(values).any():  # training of a replicate went non-finite
         return "-"
-    width = certainty.t_width(values)
+    width = intervals.t_width(values)
     return f"{values.mean():.3f}" + ("" if np.isnan(width) else f" ±{width:.3f}")
 
 
 def signed(mean: float, width: float = float("nan")) -> str:
-    """A difference with its sign and, where there is one, its interval."""
+    """Returns a difference with its sign and, where there is one, its interval."""
     return f"{round(mean, 3) + 0.0:+.3f}" + ("" if np.isnan(width) else f" ±{width:.3f}")  # + 0.0: no "-0.000"
 
 
@@ -100,19 +110,21 @@ def make_points(results: pl.DataFrame, *, swept: Sequence[str], title: str) -> l
     """
     header = [*(name.replace(".", ".\n") for name in swept), "centralised\ntrain", "\ntest", "\nattack"]
     header += ["federated\ntest", "union,\nlast model", "N1, just\ntrained"]
-    found = []
+    tables = []
     for attack in results["attack"].unique(maintain_order=True):
-        part = results.filter(pl.col("attack") == attack)
-        points = part.partition_by("run_id", *swept, maintain_order=True)
+        of_attack = results.filter(pl.col("attack") == attack)
+        points = of_attack.partition_by("run_id", *swept, maintain_order=True)
         rows = [[*(value(point[name][0]) for name in swept), *_point(point)] for point in points]
-        number, held_out = part["replicate"].n_unique(), part["attack_held_out_accuracy"].drop_nulls().to_numpy()
+        replicates = of_attack["replicate"].n_unique()
+        held_out = of_attack["attack_held_out_accuracy"].drop_nulls().to_numpy()
         caption = (
-            f"{f'Means of {number} replicates, ± 95% t' if number > 1 else 'One replicate'}. Attack accuracies: on the "
-            "centralised target, on all nodes from the last model, and on N1 from the models that N1 handed on (mean "
-            f"over the cycles). On held-out shadows: {held_out.min():.3f} to {held_out.max():.3f}."
+            f"{f'Means of {replicates} replicates, ± 95% t' if replicates > 1 else 'One replicate'}. Attack "
+            "accuracies: on the centralised target, on all nodes from the last model, and on N1 from the models that "
+            "N1 handed on (mean over the cycles). On held-out shadows: "
+            f"{held_out.min():.3f} to {held_out.max():.3f}."
         )
-        found.append(Table(f"Sweep, attack: {attack}; {title}", header, rows, caption, left=len(swept)))
-    return found
+        tables.append(Table(f"Sweep, attack: {attack}; {title}", header, rows, caption, left=len(swept)))
+    return tables
 
 
 def _point(point: pl.DataFrame) -> list[str]:
@@ -129,50 +141,51 @@ def _point(point: pl.DataFrame) -> list[str]:
 
 
 def value(value: Any) -> str:
-    """A swept value as text."""
+    """Returns a swept value as text."""
     if value is None:
         return "unset"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _cells(part: pl.DataFrame, names: Sequence[str]) -> list[str]:
+def _cells(rows: pl.DataFrame, names: Sequence[str]) -> list[str]:
     """Means over replicates, with three digits; a dash where the sample cannot resolve a number."""
-    means = part.select(pl.col(name).cast(pl.Float64).mean() for name in names).row(0)
+    means = rows.select(pl.col(name).cast(pl.Float64).mean() for name in names).row(0)
     return ["-" if mean is None else f"{mean:.3f}" for mean in means]
 
 
-def _caption(part: pl.DataFrame) -> str:
+def _caption(rows: pl.DataFrame) -> str:
     """What the numbers are means of, how sure they are, and whether the attack had converged."""
-    held_out = part["attack_held_out_accuracy"].to_numpy().mean()
+    held_out = rows["attack_held_out_accuracy"].to_numpy().mean()
     text = (
-        f"Members and {part['num_non_members'][0]:,} non-members weighted 50/50. "
+        f"Members and {rows['num_non_members'][0]:,} non-members weighted 50/50. "
         f"Attack accuracy on held-out shadows: {held_out:.3f}."
     )
-    keys = ["snapshot", "attacked"]
-    widths = [certainty.t_width(group["accuracy"].to_numpy()) for _, group in part.group_by(keys)]
+    cells = rows.group_by("snapshot", "attacked")
+    widths = [intervals.t_width(cell["accuracy"].to_numpy()) for _, cell in cells]
     if np.isnan(widths).all():
         return f"One replicate. {text}"
-    number = part["replicate"].n_unique()
-    return f"Means of {number} replicates; attack accuracies ±{np.nanmax(widths):.3f} or less (95% t). {text}"
+    replicates = rows["replicate"].n_unique()
+    return f"Means of {replicates} replicates; attack accuracies ±{np.nanmax(widths):.3f} or less (95% t). {text}"
 
 
 def _centralised(results: pl.DataFrame, attack: str) -> Table:
     """The baseline, attacked as a whole."""
-    part = results.filter((pl.col("phase") == "centralised") & (pl.col("attacked") == "union"))
-    rows = [["centralised", *_cells(part, list(SHORT))]]
-    return Table(f"Centralised training, attack: {attack}", ["target", *SHORT.values()], rows, _caption(part))
+    rows = results.filter((pl.col("phase") == "centralised") & (pl.col("attacked") == "union"))
+    cells = [["centralised", *_cells(rows, list(SHORT))]]
+    return Table(f"Centralised training, attack: {attack}", ["target", *SHORT.values()], cells, _caption(rows))
 
 
 def _federated(results: pl.DataFrame, attack: str) -> Table:
-    """Every hand-off, for the first node and for all nodes together."""
-    part = results.filter((pl.col("phase") == "federated") & pl.col("attacked").is_in(["N1", "union"]))
-    shown = {"N1": OF_N1, "union": OF_UNION}
-    header = ["model", "test", *(f"{who}\n{SHORT[name]}" for who, names in shown.items() for name in names)]
-    rows = []
-    for snapshot in part["snapshot"].unique(maintain_order=True):
-        at = part.filter(pl.col("snapshot") == snapshot)
-        row = [snapshot, *_cells(at, ["target_test_accuracy"])]
-        for who, names in shown.items():
-            row += _cells(at.filter(pl.col("attacked") == who), names)
-        rows.append(row)
-    return Table(f"Sequential federation, attack: {attack}", header, rows, _caption(part))
+    """Every snapshot, for the first node and for all nodes together."""
+    rows = results.filter((pl.col("phase") == "federated") & pl.col("attacked").is_in(["N1", "union"]))
+    columns = {"N1": OF_N1, "union": OF_UNION}
+    header = ["model", "test", *(f"{who}\n{SHORT[name]}" for who, names in columns.items() for name in names)]
+    lines = []
+    for snapshot in snapshots.in_order(rows):
+        at_snapshot = rows.filter(pl.col("snapshot") == snapshot)
+        line = [snapshot, *_cells(at_snapshot, ["target_test_accuracy"])]
+        for who, names in columns.items():
+            line += _cells(at_snapshot.filter(pl.col("attacked") == who), names)
+        lines.append(line)
+    kind = "Sequential federation" if snapshots.sequential(rows) else "Federation"
+    return Table(f"{kind}, attack: {attack}", header, lines, _caption(rows))

@@ -14,6 +14,7 @@ not trained on the record, and otherwise the node that trained it on the record.
 variance that it needs has too few observations.
 """
 
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -102,19 +103,30 @@ def modified_entropy(logits, labels):
     return np.array(scores, dtype=np.float64)
 
 
-def best_threshold(values, members):
+def best_gain(values, members):
     """The largest TPR - FPR of the rule "value > threshold" over every midpoint and both infinities."""
+    return max(gain for _, gain in _gains(values, members))
+
+
+def best_thresholds(values, members):
+    """All the thresholds that reach the largest TPR - FPR, counted in whole records so that equal ones are equal."""
+    gains = _gains(values, members)
+    return [threshold for threshold, gain in gains if gain == max(gain for _, gain in gains)]
+
+
+def _gains(values, members):
+    """Every midpoint between two values, and both infinities, with TPR - FPR as an exact fraction."""
     ordered = sorted(set(values.tolist()))
     thresholds = [-np.inf, np.inf]
     for low, high in pairwise(ordered):
         middle = low + (high - low) / 2
         thresholds.append(middle if middle < high else low)
-    best = -np.inf
+    gains = []
     for threshold in thresholds:
         true = sum(1 for value, member in zip(values, members, strict=True) if member and value > threshold)
         false = sum(1 for value, member in zip(values, members, strict=True) if not member and value > threshold)
-        best = max(best, true / int(np.sum(members)) - false / int(np.sum(~members)))
-    return best
+        gains.append((threshold, Fraction(true, int(np.sum(members))) - Fraction(false, int(np.sum(~members)))))
+    return gains
 
 
 def lira_online(phi_target, phi_refs, owners, per_record):
@@ -171,33 +183,36 @@ def calibration(phi_target, phi_refs, owners):
     return np.array(scores, dtype=np.float64)
 
 
-def delta(values, seen, nodes, node):
-    """The mean change per record over the node's own steps whose two ends were both seen."""
+def delta(values, seen, trainer, before, node):
+    """The mean change per record over the node's own steps whose two ends were both seen.
+
+    `trainer` says who trained each snapshot, `before` which snapshot it started from, None for the initial model.
+    """
     snapshots, records = values.shape
     scores = []
     for i in range(records):
         changes = []
-        for t in range(1, snapshots):
-            if t % nodes == node and seen[t] and seen[t - 1]:
-                changes.append(values[t, i] - values[t - 1, i])
+        for t in range(snapshots):
+            if trainer[t] == node and before[t] is not None and seen[t] and seen[before[t]]:
+                changes.append(values[t, i] - values[before[t], i])
         scores.append(_mean(changes))
     return np.array(scores, dtype=np.float64)
 
 
-def peers(phi, nodes, node):
+def peers(phi, seen, trainer, before, cycle, node):
     """The mean over cycles of the node's step, standardised by the other nodes' steps (after Zhu et al. 2025).
 
-    A cycle counts if the node's step is defined in it and at least two of the others' are. The spread's variance is the
-    population variance over the others' steps, averaged over all the records and floored at 1e-6.
+    A cycle counts if the node's step is seen in it and at least two of the others' are. The spread's variance is the
+    population variance over the others' steps, averaged over all the records and floored at 1e-6. `cycle` says to
+    which cycle each snapshot belongs; for `trainer` and `before` see `delta`.
     """
     snapshots, records = phi.shape
     standardised = [[] for _ in range(records)]
-    for cycle in range(snapshots // nodes):
+    for number in sorted(set(cycle)):
         steps = {}
-        for k in range(nodes):
-            t = cycle * nodes + k
-            if t > 0:
-                steps[k] = phi[t] - phi[t - 1]
+        for t in range(snapshots):
+            if cycle[t] == number and before[t] is not None and seen[t] and seen[before[t]]:
+                steps[trainer[t]] = phi[t] - phi[before[t]]
         others = [k for k in steps if k != node]
         if node not in steps or len(others) < 2:
             continue

@@ -1,12 +1,13 @@
-"""Thresholds of shadows, and a network for each class, on signals by hand."""
+"""Thresholds on one number, of shadows and of any scores, against brute force; all kinds are in `test_attacks.py`."""
 
 import jax
 import jax.numpy as jnp
 import naive
 import numpy as np
 import pytest
+import worlds
 
-from fedmia_jax import attacks, config, types
+from fedmia_jax import types
 from fedmia_jax.attacks import thresholds
 
 
@@ -18,47 +19,50 @@ def test_the_best_threshold_of_each_class_is_brute_force(ties):
     values = (values.round(0) if ties else values).astype(np.float32)
     padding = rng.random(300) < 0.1
     weights = (~padding).astype(np.float32)
-    found = thresholds.best(values, labels, weights * members, weights * ~members, num_classes=5)
-    assert np.isnan(found[4])  # no record has this class
+    arrays = map(jnp.asarray, (values, labels, weights * members, weights * ~members))
+    best = np.asarray(thresholds.best(*arrays, num_classes=5))
+    assert np.isnan(best[4])  # no record has this class
     for label in range(4):
-        mine = (labels == label) & ~padding
+        counted = (labels == label) & ~padding
         gain = 0.0
-        if not np.isnan(found[label]):
-            above = values[mine] > found[label]
-            gain = above[members[mine]].mean() - above[~members[mine]].mean()
-        assert gain == pytest.approx(max(0.0, naive.best_threshold(values[mine], members[mine])), abs=1e-6)
+        if not np.isnan(best[label]):
+            above = values[counted] > best[label]
+            gain = above[members[counted]].mean() - above[~members[counted]].mean()
+        expected = float(naive.best_gain(values[counted], members[counted]))
+        assert gain == pytest.approx(max(0.0, expected), abs=1e-6)
 
 
-def draw(seed, shape, membership, *, shift):
-    """Logits of models that know members by a shift of the label's logit, larger in later classes."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(3, size=shape).astype(np.int32)
-    logits = rng.normal(size=(*shape, 3)) + (labels / 2)[..., None] * np.eye(3)[labels]
-    logits += shift * np.eye(3)[labels] * membership[..., None]
-    return types.Signals(jnp.asarray(logits, jnp.float32), jnp.asarray(labels))
+@pytest.mark.parametrize("decimals", [None, 1, 0])
+@pytest.mark.parametrize(("num_members", "num_others"), [(33, 71), (40, 40), (12, 200)])
+def test_the_best_threshold_overall_is_one_of_the_best_of_all_midpoints(num_members, num_others, decimals):
+    rng = np.random.default_rng(num_members)
+    members = np.arange(num_members + num_others + 9) < num_members
+    others = ~members & (np.arange(len(members)) < num_members + num_others)  # the last nine count for nothing
+    counted = members | others
+    for shift in (0.1, 1.0):
+        values = rng.normal(size=len(members)) + shift * members
+        values = (values if decimals is None else values.round(decimals)).astype(np.float32)
+        values[~counted] = 9.0
+        best = naive.best_thresholds(values[counted], members[counted])
+        assert thresholds.best_overall(values, members, others) in np.float32(best).tolist()
+        weights = thresholds.best_overall(values, 1.0 * members, 1.0 * others)
+        assert weights == thresholds.best_overall(values, members, others)
 
 
-SINGLE = [name for name in attacks.ATTACKS if name != "network"]
-
-
-@pytest.mark.parametrize("name", SINGLE)
-def test_every_attack_on_one_model_tells_members(name):
-    membership = np.broadcast_to(np.arange(400) % 2 == 0, (10, 400))
-    attack = attacks.make_attacks(config.Attack(names=(name,)), num_classes=3)[name]
-    fitted = attack.fit(
-        jax.random.key(0), draw(0, (10, 400), membership, shift=3.0), jnp.asarray(membership), jnp.ones((10, 400))
-    )
-    scores = np.asarray(attack.score(fitted, draw(1, (400,), membership[0], shift=3.0)))
-    accuracy = ((scores > float(attack.threshold(fitted))) == membership[0]).mean()
-    assert naive.auc(scores[membership[0]], scores[~membership[0]]) > 0.7
-    assert accuracy > 0.65
-    assert abs(float(attack.curve(fitted)[-1]) - accuracy) < 0.1
+def test_where_no_threshold_helps_it_says_no_to_all():
+    values = np.array([0.0, 1.0, 2.0, 3.0, 7.0], np.float32)
+    members = np.array([1, 1, 0, 0, 0], bool)
+    others = np.array([0, 0, 1, 1, 0], bool)
+    assert thresholds.best_overall(values, members, others) == 3.0
+    assert thresholds.best_overall(np.ones(5, np.float32), members, others) == 1.0
 
 
 def test_the_loss_threshold_is_the_mean_training_loss():
-    membership = np.broadcast_to(np.arange(50) % 2 == 0, (3, 50))
-    seen = draw(0, (3, 50), membership, shift=1.0)
-    attack = attacks.make_attacks(config.Attack(names=("loss",)), num_classes=3)["loss"]
+    rng, membership = np.random.default_rng(0), np.broadcast_to(np.arange(50) % 2 == 0, (3, 50))
+    labels = rng.integers(3, size=(3, 50))
+    logits = rng.normal(size=(3, 50, 3)) + np.eye(3)[labels] * membership[..., None]
+    seen = types.Signals(jnp.asarray(logits, jnp.float32), jnp.asarray(labels, jnp.int32))
+    attack = worlds.make_on_one_model("loss", num_classes=3)
     fitted = attack.fit(jax.random.key(0), seen, jnp.asarray(membership), jnp.ones((3, 50)))
     losses = -jax.nn.log_softmax(seen.logits)[:2]
     own = np.take_along_axis(np.asarray(losses), np.asarray(seen.labels)[:2, :, None], axis=2)[..., 0]

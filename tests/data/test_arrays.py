@@ -5,14 +5,14 @@ import zipfile
 import numpy as np
 import pytest
 
-from fedmia_jax import config, errors
+from fedmia_jax import errors
 from fedmia_jax.data import arrays, records
 
 BITS = np.array([[0, 1], [1, 1], [0, 0]])
 
 
 def read(path):
-    return arrays.read(config.Data(name="arrays", path=str(path)), seed=0)
+    return arrays.read(records.FileOptions(path=str(path)), name="arrays", seed=0)
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float16, np.float64])
@@ -26,7 +26,11 @@ def test_zeros_and_ones_of_any_type_become_bytes(tmp_path, dtype):
     assert raw.title == "arrays of x.npz, 3 records x 2 features"
 
 
-@pytest.mark.parametrize("values", [BITS * 2, BITS - 1, BITS * 0.5, np.asfortranarray(BITS + 7.25)])
+@pytest.mark.parametrize(
+    "values",
+    [BITS * 2, BITS - 1, BITS * 0.5, np.asfortranarray(BITS + 7.25)],
+    ids=["two", "negative", "half", "by column"],
+)
 def test_other_numbers_become_single_precision(tmp_path, values):
     np.savez(tmp_path / "x.npz", features=values)
     raw = read(tmp_path / "x.npz")
@@ -47,8 +51,8 @@ def test_integer_and_one_hot_labels_are_the_same(tmp_path, labels):
     assert (raw.labels.dtype, raw.num_classes, raw.title) == (np.int32, 3, "mine")
 
 
-@pytest.mark.parametrize("labels", [None, np.array([2, 0, 2], np.int32)])
-@pytest.mark.parametrize("features", [BITS.astype(np.uint8), (BITS / 3).astype(np.float32)])
+@pytest.mark.parametrize("labels", [None, np.array([2, 0, 2], np.int32)], ids=["no labels", "labels"])
+@pytest.mark.parametrize("features", [BITS.astype(np.uint8), (BITS / 3).astype(np.float32)], ids=["bits", "numbers"])
 def test_what_is_written_is_read_back(tmp_path, features, labels):
     num_classes = None if labels is None else 10
     raw = records.RawRecords(features=features, labels=labels, num_classes=num_classes, title="ten, of 3 é")

@@ -101,12 +101,12 @@ def test_whatever_the_labels_depend_on_is_remembered_apart(tmp_path, change, num
 
 def test_versions_are_part_of_what_is_remembered(tmp_path, monkeypatch):
     features, _ = blobs([60, 40])
-    keys = {clustering._cache_key(features, 2, 0)}
+    names = {clustering._fingerprint(features, 2, 0)}
     monkeypatch.setattr(clustering, "_RECIPE", 0)
-    keys.add(clustering._cache_key(features, 2, 0))
+    names.add(clustering._fingerprint(features, 2, 0))
     monkeypatch.setattr(clustering.importlib.metadata, "version", lambda _: "0")
-    keys.add(clustering._cache_key(features, 2, 0))
-    assert len(keys) == 3
+    names.add(clustering._fingerprint(features, 2, 0))
+    assert len(names) == 3
 
 
 @pytest.mark.parametrize(

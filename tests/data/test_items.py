@@ -7,15 +7,14 @@ import pathlib
 import numpy as np
 import pytest
 
-from fedmia_jax import config, errors
+from fedmia_jax import data, errors
 from fedmia_jax.data import items
 
 REAL = pathlib.Path(__file__).parents[3] / "shared" / "data"
-READERS = {"orders": items.read_orders, "baskets": items.read_baskets}
 
 
 def read(name, path, **fields):
-    return READERS[name](config.Data(name=name, path=str(path), **fields), seed=0)
+    return data.read(name, items.Options(path=str(path), **fields), seed=0)
 
 
 def naive_bits(records, num_features, min_items):

@@ -8,24 +8,24 @@ import tarfile
 import numpy as np
 import pytest
 
-from fedmia_jax import config, errors
-from fedmia_jax.data import labelled
+from fedmia_jax import data, errors
+from fedmia_jax.data import records
 
 REAL = pathlib.Path(__file__).parents[3] / "shared" / "data" / "dataset_location.tgz"
 
 
 def purchases(path, num_features=3):
-    settings = config.Data(name="purchases", path=str(path), num_features=num_features)
-    return labelled.read_purchases(settings, seed=0)
+    settings = records.TableOptions(path=str(path), num_features=num_features)
+    return data.read("purchases", settings, seed=0)
 
 
 def location(path):
-    return labelled.read_location(config.Data(name="location", path=str(path)), seed=0)
+    return data.read("location", records.FileOptions(path=str(path)), seed=0)
 
 
-def tar_bytes(members, mode):
+def tar_bytes(members):
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in members:
             info = tarfile.TarInfo(name)
             if content is None:
@@ -33,6 +33,10 @@ def tar_bytes(members, mode):
             info.size = len(content or b"")
             archive.addfile(info, io.BytesIO(content or b""))
     return buffer.getvalue()
+
+
+def gzip_bytes(content):
+    return gzip.compress(content, mtime=0)
 
 
 TEXT = b'"13",0,1,0\n100,1,1,1\r\n1,0,0,0'
@@ -43,11 +47,12 @@ TEXT = b'"13",0,1,0\n100,1,1,1\r\n1,0,0,0'
     [
         ("purchase", TEXT),
         ("purchase.csv", b"\xef\xbb\xbf" + TEXT + b"\n"),
-        ("purchase.csv.gz", gzip.compress(TEXT)),
-        ("purchase.tgz", tar_bytes([("folder", None), ("folder/purchase", TEXT), ("x", b"?")], "w:gz")),
-        ("purchase.TAR.GZ", tar_bytes([("purchase", TEXT)], "w:gz")),
-        ("purchase.tar", tar_bytes([("purchase", TEXT)], "w")),
+        ("purchase.csv.gz", gzip_bytes(TEXT)),
+        ("purchase.tgz", gzip_bytes(tar_bytes([("folder", None), ("folder/purchase", TEXT), ("x", b"?")]))),
+        ("purchase.TAR.GZ", gzip_bytes(tar_bytes([("purchase", TEXT)]))),
+        ("purchase.tar", tar_bytes([("purchase", TEXT)])),
     ],
+    ids=["plain", "byte order mark", "gzip", "tgz in a folder", "tar.gz in capitals", "tar"],
 )
 def test_the_same_records_out_of_every_wrapping(tmp_path, name, content):
     path = tmp_path / name
@@ -131,14 +136,15 @@ DAMAGED = "not a whole gzip or tar file; get or make it again"
     [
         ("p.tgz", b"hello" * 500, DAMAGED),
         ("p.tgz", b"", DAMAGED),
-        ("p.tgz", gzip.compress(TEXT), DAMAGED),
-        ("p.tgz", tar_bytes([("p", GOOD * 5000)], "w:gz")[:60], DAMAGED),
-        ("p.tar", tar_bytes([("p", GOOD * 5000)], "w")[:2000], DAMAGED),
-        ("p.gz", gzip.compress(TEXT)[:-9], DAMAGED),
-        ("p.gz", gzip.compress(TEXT)[:20] + b"\xff" * 30, DAMAGED),
-        ("p.tgz", tar_bytes([("folder", None)], "w:gz"), "the archive holds no file"),
-        ("p.tgz", tar_bytes([("p", b"")], "w:gz"), "the file is empty"),
+        ("p.tgz", gzip_bytes(TEXT), DAMAGED),
+        ("p.tgz", gzip_bytes(tar_bytes([("p", GOOD * 5000)]))[:60], DAMAGED),
+        ("p.tar", tar_bytes([("p", GOOD * 5000)])[:2000], DAMAGED),
+        ("p.gz", gzip_bytes(TEXT)[:-9], DAMAGED),
+        ("p.gz", gzip_bytes(TEXT)[:20] + b"\xff" * 30, DAMAGED),
+        ("p.tgz", gzip_bytes(tar_bytes([("folder", None)])), "the archive holds no file"),
+        ("p.tgz", gzip_bytes(tar_bytes([("p", b"")])), "the file is empty"),
     ],
+    ids=["text", "empty", "no tar inside", "cut tgz", "cut tar", "cut gzip", "bad gzip", "only folders", "empty file"],
 )
 def test_archive_messages(tmp_path, name, content, message):
     path = tmp_path / name

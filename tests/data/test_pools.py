@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from fedmia_jax import config, errors
+from fedmia_jax import errors
 from fedmia_jax.data import pools
 
 DRAW = {"seed": 3, "replicate": 1}
@@ -15,25 +15,25 @@ LABELS = np.random.default_rng(1).integers(5, size=5000).astype(np.int32)
 
 
 def make(num_records=1000, *, num_federation=300, num_test=250, num_shadow_pool=None, **draw):
-    data = config.Data(num_federation=num_federation, num_test=num_test, num_shadow_pool=num_shadow_pool)
-    return pools.make_pools(num_records, data, **(DRAW | draw))
+    sizes = pools.Options(num_federation=num_federation, num_test=num_test, num_shadow_pool=num_shadow_pool)
+    return pools.make_pools(num_records, sizes, name="synthetic", **(DRAW | draw))
 
 
-def deal(pool=POOL, *, nodes=3, labels=LABELS, draw=DRAW, **data):
-    return pools.deal(pool, labels, config.Data(**data), nodes=nodes, **draw)
+def deal(pool=POOL, *, nodes=3, labels=LABELS, draw=DRAW, **options):
+    return pools.deal(pool, labels, pools.Options(**options), nodes=nodes, **draw)
 
 
-def draw_shadows(pool=POOL, *, count=4, target_size=700, draw=DRAW, **shadow):
-    return pools.draw_shadows(pool, config.Shadow(count=count, **shadow), target_size=target_size, **draw)
+def draw_shadows(pool=POOL, *, count=4, target_size=700, draw=DRAW, **options):
+    return pools.draw_shadows(pool, pools.ShadowOptions(count=count, **options), target_size=target_size, **draw)
 
 
-def parts_of(shards):
+def rows_of(shards):
     return [row[mask] for row, mask in zip(shards.indices, shards.mask, strict=True)]
 
 
 def skew(shards):
     """Mean total variation between a node's classes and everybody's."""
-    shares = [np.bincount(LABELS[part], minlength=5) / len(part) for part in parts_of(shards)]
+    shares = [np.bincount(LABELS[rows], minlength=5) / len(rows) for rows in rows_of(shards)]
     overall = np.bincount(LABELS[POOL], minlength=5) / len(POOL)
     return np.mean([np.abs(share - overall).sum() / 2 for share in shares])
 
@@ -102,11 +102,11 @@ def test_equal_parts(nodes, each):
 def test_dirichlet_deals_every_record_once(alpha, nodes):
     for seed in range(3):
         try:
-            parts = parts_of(deal(nodes=nodes, partition="dirichlet", alpha=alpha, draw={"seed": seed, "replicate": 0}))
+            rows = rows_of(deal(nodes=nodes, partition="dirichlet", alpha=alpha, draw={"seed": seed, "replicate": 0}))
         except errors.InputError:
             assert alpha == 0.05  # a node without a record, which is refused
             continue
-        np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.sort(POOL))
+        np.testing.assert_array_equal(np.sort(np.concatenate(rows)), np.sort(POOL))
 
 
 def test_dirichlet_is_more_skewed_the_smaller_alpha():
@@ -135,11 +135,11 @@ def test_sizes_are_shares_in_any_unit(sizes, expected):
     for unit in (1.0, 37.0):
         shards = deal(partition="sizes", sizes=tuple(unit * share for share in sizes))
         assert shards.sizes.tolist() == expected
-        np.testing.assert_array_equal(np.concatenate(parts_of(shards)), POOL)
+        np.testing.assert_array_equal(np.concatenate(rows_of(shards)), POOL)
 
 
 @pytest.mark.parametrize(
-    ("num_records", "data", "message"),
+    ("num_records", "options", "message"),
     [
         (
             9,
@@ -153,17 +153,76 @@ def test_sizes_are_shares_in_any_unit(sizes, expected):
         ),
     ],
 )
-def test_a_node_without_a_record_is_one_line(num_records, data, message):
+def test_a_node_without_a_record_is_one_line(num_records, options, message):
     with pytest.raises(errors.InputError) as caught:
-        deal(POOL[:num_records], **data)
+        deal(POOL[:num_records], **options)
     assert re.fullmatch(message, str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"sizes": (1.0, 2.0)},
+            "data.sizes=(1.0, 2.0): only data.partition=sizes reads it, not iid; set one or the other",
+        ),
+        (
+            {"partition": "sizes", "sizes": (1.0, 2.0)},
+            "data.sizes=(1.0, 2.0): data.partition=sizes needs one share for each of federation.nodes=3, got 2",
+        ),
+        (
+            {"partition": "sizes", "sizes": (1.0, 0.0, 2.0)},
+            "data.sizes=(1.0, 0.0, 2.0): every share must be greater than 0",
+        ),
+    ],
+    ids=["not read", "too few", "zero"],
+)
+def test_shares_that_contradict_the_rest_are_one_line(options, message):
+    with pytest.raises(errors.InputError) as caught:
+        pools.check(pools.Options(**options), 3)
+    assert str(caught.value) == message
+
+
+def test_shares_where_they_belong_are_fine():
+    pools.check(pools.Options(), 3)
+    pools.check(pools.Options(partition="dirichlet"), 3)
+    pools.check(pools.Options(partition="sizes", sizes=(1.0, 2.0, 0.5)), 3)
+
+
+@pytest.mark.parametrize("federations", [1, pools.LEAST_REFERENCES - 1])
+def test_too_few_references_are_one_line(federations):
+    with pytest.raises(errors.InputError) as caught:
+        pools.check_references(pools.ReferenceOptions(federations=federations))
+    assert str(caught.value) == (
+        f"shadow.federations={federations}: a record must be in some references and not in others; use 0, or 8 and more"
+    )
+
+
+@pytest.mark.parametrize("federations", [0, pools.LEAST_REFERENCES])
+def test_no_references_or_enough_are_fine(federations):
+    pools.check_references(pools.ReferenceOptions(federations=federations))
+
+
+@pytest.mark.parametrize("num_members", [2000, 700, 41])
+def test_shadow_federations_are_dealt_in_the_proportions_of_the_target(num_members):
+    target = deal(partition="sizes", sizes=(1.0, 2.0, 7.0))
+    members = POOL[:num_members]
+    shards = pools.deal_like(target, members)
+    np.testing.assert_array_equal(np.concatenate(rows_of(shards)), members)
+    np.testing.assert_allclose(shards.sizes, num_members * target.sizes / target.sizes.sum(), atol=1)
+
+
+def test_a_node_of_a_shadow_federation_without_a_record_is_one_line():
+    with pytest.raises(errors.InputError) as caught:
+        pools.deal_like(deal(partition="sizes", sizes=(1.0, 2.0, 7.0)), POOL[:9])
+    assert str(caught.value) == "shadow.num_train=9: node N1 of a shadow federation gets no record; raise it"
 
 
 def test_padding_is_masked_and_comes_last():
     shards = pools.pad([np.array([7, 8, 9]), np.array([5]), np.array([], int)])
     assert shards.indices.shape == shards.mask.shape == (3, 3)
     assert shards.sizes.tolist() == [3, 1, 0]
-    assert [part.tolist() for part in parts_of(shards)] == [[7, 8, 9], [5], []]
+    assert [rows.tolist() for rows in rows_of(shards)] == [[7, 8, 9], [5], []]
     assert (shards.indices.dtype, shards.mask.dtype) == (np.int32, bool)
 
 
@@ -217,14 +276,14 @@ def test_a_pool_too_small_for_shadows_is_one_line(shadow, message):
     assert str(caught.value) == message
 
 
-AUDITED = config.Data(num_federation=40, num_test=40, num_shadow_pool=100)
+AUDITED = pools.Options(num_federation=40, num_test=40, num_shadow_pool=100)
 
 
-def draw_audit(**shadow):
+def draw_audit(**options):
     labels = np.zeros(200, np.int32)
-    drawn = pools.make_pools(200, AUDITED, seed=1, replicate=0)
-    settings = config.Shadow(federations=6, **shadow)
-    return drawn, pools.draw_audit(drawn, labels, AUDITED, settings, nodes=4, seed=1)
+    drawn = pools.make_pools(200, AUDITED, name="synthetic", seed=1, replicate=0)
+    references = pools.ReferenceOptions(federations=6, **options)
+    return drawn, pools.draw_audit(drawn, labels, AUDITED, references, nodes=4, seed=1)
 
 
 def test_references_train_on_random_halves_of_the_audited_records():
@@ -250,14 +309,16 @@ def test_references_of_the_shadow_pool_never_saw_an_audited_record():
 
 def test_a_reference_is_the_same_however_many_there_are():
     _, few = draw_audit()
-    drawn = pools.make_pools(200, AUDITED, seed=1, replicate=0)
-    many = pools.draw_audit(drawn, np.zeros(200, np.int32), AUDITED, config.Shadow(federations=9), nodes=4, seed=1)
-    for one, other in zip(few.references, many.references, strict=False):
-        np.testing.assert_array_equal(one.indices, other.indices)
+    drawn = pools.make_pools(200, AUDITED, name="synthetic", seed=1, replicate=0)
+    many = pools.draw_audit(
+        drawn, np.zeros(200, np.int32), AUDITED, pools.ReferenceOptions(federations=9), nodes=4, seed=1
+    )
+    for reference, again in zip(few.references, many.references, strict=False):
+        np.testing.assert_array_equal(reference.indices, again.indices)
 
 
 def test_every_replicate_draws_its_members_anew_from_the_same_records():
-    drawn = pools.make_pools(200, AUDITED, seed=1, replicate=0)
+    drawn = pools.make_pools(200, AUDITED, name="synthetic", seed=1, replicate=0)
     first, second = (pools.redraw(drawn, seed=1, replicate=replicate) for replicate in (0, 1))
     for again in (first, second):
         assert sorted([*again.federation, *again.test]) == sorted([*drawn.federation, *drawn.test])
@@ -266,11 +327,11 @@ def test_every_replicate_draws_its_members_anew_from_the_same_records():
 
 
 def test_too_small_a_shadow_pool_for_disjoint_references_is_refused():
-    small = config.Data(num_federation=60, num_test=40, num_shadow_pool=100)
-    drawn = pools.make_pools(200, small, seed=1, replicate=0)
+    small = pools.Options(num_federation=60, num_test=40, num_shadow_pool=100)
+    drawn = pools.make_pools(200, small, name="synthetic", seed=1, replicate=0)
     with pytest.raises(errors.InputError, match=r"shadow\.audit=False: 6 reference federations of 60 records"):
         pools.draw_audit(
-            drawn, np.zeros(200, np.int32), small, config.Shadow(federations=6, audit=False), nodes=4, seed=1
+            drawn, np.zeros(200, np.int32), small, pools.ReferenceOptions(federations=6, audit=False), nodes=4, seed=1
         )
 
 
@@ -283,8 +344,8 @@ def test_no_replicate_draws_what_a_reference_drew():
 
 def test_references_are_dealt_each_by_its_own_shares():
     labels = np.random.default_rng(0).integers(3, size=200).astype(np.int32)
-    data = dataclasses.replace(AUDITED, partition="dirichlet", alpha=0.3)
-    drawn = pools.make_pools(200, data, seed=1, replicate=0)
-    audit = pools.draw_audit(drawn, labels, data, config.Shadow(federations=6), nodes=2, seed=1)
+    skewed = dataclasses.replace(AUDITED, partition="dirichlet", alpha=0.3)
+    drawn = pools.make_pools(200, skewed, name="synthetic", seed=1, replicate=0)
+    audit = pools.draw_audit(drawn, labels, skewed, pools.ReferenceOptions(federations=6), nodes=2, seed=1)
     shares = {tuple(np.bincount(labels[shards.indices[0][shards.mask[0]]], minlength=3)) for shards in audit.references}
     assert len(shares) > 3

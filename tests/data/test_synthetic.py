@@ -3,18 +3,20 @@
 import numpy as np
 import pytest
 
-from fedmia_jax import config
 from fedmia_jax.data import synthetic
+
+
+def read(seed):
+    return synthetic.read(synthetic.Options(num_records=3000, num_features=80), name="synthetic", seed=seed)
 
 
 @pytest.fixture(scope="module")
 def small():
-    return synthetic.read(config.Data(num_records=3000, num_features=80), seed=3)
+    return read(seed=3)
 
 
 def test_the_same_seed_gives_the_same_bits(small):
-    again = synthetic.read(config.Data(num_records=3000, num_features=80), seed=3)
-    other = synthetic.read(config.Data(num_records=3000, num_features=80), seed=4)
+    again, other = read(seed=3), read(seed=4)
     assert small.fingerprint() == again.fingerprint()
     assert small.fingerprint() != other.fingerprint()
 

@@ -6,16 +6,16 @@ import pathlib
 import numpy as np
 import pytest
 
-from fedmia_jax import config, errors
-from fedmia_jax.data import transactions
+from fedmia_jax import errors
+from fedmia_jax.data import records, transactions
 
 REAL = pathlib.Path(__file__).parents[3] / "shared" / "data" / "transactions_sample.csv.gz"
 HEAD = "id,chain,dept,category,company,brand,date,productsize,productmeasure,purchasequantity,purchaseamount"
 
 
 def read(path, num_features=600):
-    settings = config.Data(name="transactions", path=str(path), num_features=num_features)
-    return transactions.read(settings, seed=0)
+    settings = records.TableOptions(path=str(path), num_features=num_features)
+    return transactions.read(settings, name="transactions", seed=0)
 
 
 def line(customer, category, amount="7.59"):
@@ -43,7 +43,7 @@ def naive_bits(lines, num_features):
 @pytest.mark.parametrize("num_features", [4, 30, 600])
 def test_equals_a_plain_loop_whatever_the_block(tmp_path, monkeypatch, block_bytes, num_features):
     monkeypatch.setattr(transactions, "_BLOCK_BYTES", block_bytes)
-    lines = random_lines(300 if block_bytes == 100 else 2000)
+    lines = random_lines(200 if block_bytes == 100 else 800)
     path = tmp_path / "transactions.csv"
     path.write_text("\n".join([HEAD, *lines]))
     raw = read(path, num_features)

@@ -1,0 +1,100 @@
+"""The audit of a federation, on plain arrays."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from fedmia_jax import attacks as registered
+from fedmia_jax import options as declarations
+from fedmia_jax.attacks import contract
+from fedmia_jax.audit import evidence as inputs
+from fedmia_jax.audit import findings, scoring
+from fedmia_jax.audit import views as parties
+
+
+def audit(
+    evidence: inputs.Evidence,
+    attacks: Sequence[str],
+    views: Sequence[str] = parties.Options().views,
+    *,
+    key: jax.Array | None = None,
+    options: Mapping[str, Any] | None = None,
+    advance: Callable[[float], None] | None = None,
+    on_broken: Callable[[str], None] | None = None,
+) -> findings.Findings:
+    """Says how much the hand-offs of a federation tell about whose records trained it.
+
+    Every attack is tried under every view, on the nodes and on their union, at all targets. Attacks learn from the
+    references alone, the last two of which only set thresholds.
+
+    Args:
+      evidence: signals of targets and references, who owned what, and who trained when.
+      attacks: names in `attacks.ATTACKS` or `package.module:name` of attacks with references, and names of
+        `evidence.model_scores`.
+      views: who attacks, by the names in `audit/views.py`.
+      key: of what attacks draw while they are fitted; `jax.random.key(0)` where it is not given.
+      options: of the attacks by name, such as `{"variance": "per_record"}`; defaults otherwise.
+      advance: called with 1 after each attack.
+      on_broken: called with a line about each attack whose scores are not numbers; its numbers are null.
+
+    Returns:
+      The tables.
+
+    Raises:
+      ValueError: an attack, view or option that does not exist, or evidence that an attack needs and that is not there.
+
+    Example:
+      Two nodes pass a model on in three cycles; a model answers the records of the node that trained last with more
+      confidence.
+
+      >>> import numpy as np
+      >>> import fedmia_jax
+      >>> rng = np.random.default_rng(0)
+      >>> schedule = fedmia_jax.Schedule.cyclic(nodes=2, cycles=3)
+      >>> owners = rng.integers(-1, 2, size=(12, 300))
+      >>> trained = schedule.trainer[:, None] == owners[:, None, :]
+      >>> phi = (rng.normal(size=trained.shape) + 3 * trained).astype(np.float32)
+      >>> references = fedmia_jax.References(phi=phi[1:], owners=owners[1:])
+      >>> evidence = fedmia_jax.Evidence(phi=phi[:1], owners=owners[:1], references=references, schedule=schedule)
+      >>> findings = fedmia_jax.audit(evidence, attacks=("sequence_lira",), views=("bracket:1", "bracket:2@1"))
+      >>> findings.intervals.select("attack", "view", "attacked", "members").rows()
+      [('sequence_lira', 'bracket:1', 'node', 95), ('sequence_lira', 'bracket:2@1', 'node', 99)]
+      >>> bool(findings.intervals["auc"].min() > 0.95)
+      True
+    """
+    if isinstance(attacks, str) or isinstance(views, str):
+        raise ValueError(f"attacks={attacks!r}, views={views!r}: give tuples of names")
+    compared = [name for name in attacks if name not in evidence.model_scores]
+    values = _option_values(compared, {} if options is None else options)
+    _check(evidence, compared)
+    # Normal equations and covariances need all the bits that an accelerator would rather save.
+    with jax.default_matmul_precision("highest"):
+        scorer = scoring.make_scorer(evidence, compared, views, values, jax.random.key(0) if key is None else key)
+        return findings.study(
+            scorer, attacks, advance=advance or (lambda steps: None), on_broken=on_broken or (lambda line: None)
+        )
+
+
+def _check(evidence: inputs.Evidence, compared: Sequence[str]) -> None:
+    """Raises where the evidence lacks what an attack needs."""
+    for name in compared:
+        if isinstance(registered.find(name), contract.ModelAttackFactory):
+            raise ValueError(
+                f"attacks: {name!r} reads one model; give what it says as evidence.model_scores[{name!r}], or name "
+                "attacks with references"
+            )
+    if compared and evidence.references is None:
+        raise ValueError(f"evidence.references: None, but {', '.join(compared)} compare with references; give some")
+
+
+def _option_values(compared: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of some attacks, those that are not given at their defaults."""
+    factories = [*registered.ATTACKS.values(), *(registered.find(name) for name in compared)]
+    groups = dict.fromkeys(factory.options for factory in factories)
+    declared = declarations.declared(*groups)
+    known = set(declared) | set(declarations.declared(registered.Options, parties.Options))
+    for name in options:
+        if name not in known:
+            raise ValueError(f"options: no attack has an option {name!r}; must be some of {', '.join(declared)}")
+    return {name: declaration.default for name, declaration in declared.items()} | dict(options)

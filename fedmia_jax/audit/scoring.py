@@ -1,0 +1,280 @@
+"""What every party learns: all attacks under all views, on the signals of targets and references.
+
+Nothing is learnt here but what an attack fits on the references. The targets share the scored records and the
+references, and are the axis S; F counts the targets and behind them the pseudo-targets, references that no attack is
+fitted on and that thresholds are chosen on.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from fedmia_jax import attacks
+from fedmia_jax.attacks import contract, thresholds
+from fedmia_jax.audit import evidence, federations, rows, views
+
+NodeScores = Callable[[Any, Any], jax.Array]  # (phi f32[F, T, M], Sight) -> f32[F, N + 1, M]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scored:
+    """What one party says of the records of one node, or of the union, at every target.
+
+    Attributes:
+      attack: name.
+      view: as it was asked for, or `rows.SNAPSHOT`.
+      party: as results name it.
+      node: the attacked one, N for the union.
+      snapshots: i64[S], the snapshot that was read at each target; None where several are read together.
+      last: i64[S], the last one seen at each target.
+      scores: f32[S, M], higher means member.
+      thresholds: f[S], NaN for an attack of coalitions by the dozen.
+      held_out: f[S], accuracy of the attack on models that it was not fitted on; None where it is not known.
+    """
+
+    attack: str
+    view: str
+    party: str
+    node: int
+    snapshots: np.ndarray | None
+    last: np.ndarray
+    scores: np.ndarray
+    thresholds: np.ndarray
+    held_out: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scorer:
+    """All that the scores of one audit come from.
+
+    Attributes:
+      arrays: the evidence.
+      known: schedules of targets and references.
+      observers: the parties of every view, by the name of the view.
+      compared: the attacks with references, by name.
+      key: of all fits.
+      fitted: what `score_nodes` has made.
+    """
+
+    arrays: evidence.Evidence
+    known: federations.Federations
+    observers: Mapping[str, Sequence[federations.Observer]]
+    compared: Mapping[str, contract.ReferenceAttack]
+    key: jax.Array
+    fitted: dict[str, NodeScores] = dataclasses.field(default_factory=dict)
+
+    @property
+    def nodes(self) -> int:
+        """N."""
+        return self.arrays.nodes
+
+    @property
+    def num_targets(self) -> int:
+        """S."""
+        return self.arrays.phi.shape[0]
+
+    @functools.cached_property
+    def references(self) -> contract.KnownRecords:
+        """The references that attacks are fitted on, in the common layout."""
+        assert self.arrays.references is not None
+        phi = jnp.asarray(self.arrays.references.phi)[: -evidence.PSEUDO_TARGETS]
+        owners = jnp.asarray(self.arrays.references.owners)[: -evidence.PSEUDO_TARGETS]
+        return contract.KnownRecords(federations.reorder(phi, self.known.orders(self.known.fitted)), owners)
+
+    @functools.cached_property
+    def phi(self) -> Float[jax.Array, "F T M"]:
+        """The signals of targets and pseudo-targets, in the common layout."""
+        assert self.arrays.references is not None
+        pseudo = jnp.asarray(self.arrays.references.phi)[-evidence.PSEUDO_TARGETS :]
+        phi = jnp.concatenate([jnp.asarray(self.arrays.phi), pseudo])
+        return federations.reorder(phi, self.known.orders(self.known.scored))
+
+    def observed(self) -> Iterator[tuple[str, federations.Observer, int]]:
+        """Yields every view of single parties with its parties and the nodes that they attack."""
+        for view, observers in self.observers.items():
+            for observer in () if is_many(view) else observers:
+                for node in observer.attacked:
+                    yield view, observer, node
+
+
+def is_many(view: str) -> bool:
+    """Returns whether a view stands for coalitions by the dozen; for attacks that read several snapshots."""
+    return view.startswith(views.EVERY)
+
+
+def make_scorer(
+    arrays: evidence.Evidence, names: Sequence[str], asked: Sequence[str], options: Mapping[str, Any], key: jax.Array
+) -> Scorer:
+    """Makes the attacks with references for the views that are asked for.
+
+    Args:
+      arrays: the evidence.
+      names: of the attacks with references.
+      asked: names of views.
+      options: of the attacks, by name; may hold more.
+      key: of all fits.
+    """
+    known = federations.make_federations(arrays)
+    observers = known.observers(asked)
+    compared: Mapping[str, contract.ReferenceAttack] = {}
+    if names:
+        setup = contract.Setup(arrays.nodes, _masks(known, observers, arrays.phi.shape[0]))
+        compared = attacks.make_reference_attacks(attacks.choose(tuple(names), options), setup)
+    return Scorer(arrays, known, observers, compared, key)
+
+
+def _masks(
+    known: federations.Federations, observers: Mapping[str, Sequence[federations.Observer]], num_targets: int
+) -> list[np.ndarray]:
+    """What attacks learn for, in the common layout: all views, half of the time those of single parties."""
+    orders = known.orders(known.scored)[: 1 if known.alike else num_targets]
+
+    def masks_of(many: bool) -> list[np.ndarray]:
+        chosen = [observer for view, group in observers.items() if is_many(view) == many for observer in group]
+        return [observer.masks[index][order] for index, order in enumerate(orders) for observer in chosen]
+
+    single, several = masks_of(False), masks_of(True)
+    return single * max(1, len(several) // max(1, len(single))) + several
+
+
+def score_on_one_model(scorer: Scorer, name: str) -> Iterator[Scored]:
+    """Yields an attack on one model, at the snapshot of each view that suits it best."""
+    given, targets = scorer.arrays.model_scores[name], np.arange(scorer.num_targets)
+    scores, limits = np.asarray(given.scores), np.asarray(given.thresholds)
+    for view, observer, node in scorer.observed():
+        read = _freshest(scorer, observer, node)[: scorer.num_targets]
+        held_out = None if given.held_out is None else np.asarray(given.held_out)[targets, read]
+        yield Scored(
+            name, view, observer.name, node, read, read, scores[targets, read], limits[targets, read], held_out
+        )
+
+
+def score_with_references(scorer: Scorer, name: str) -> Iterator[Scored]:
+    """Yields an attack with references: by each snapshot, and under every view that shows what it needs.
+
+    An attack on one snapshot reads the one that suits it best, see `Schedule.freshest`.
+    """
+    attack = scorer.compared[name]
+    if attack.combine is not None:
+        yield from _together(scorer, name)
+        return
+    fitted, prepare = fit(scorer, name), jax.jit(attack.prepare)
+    score = jax.jit(lambda ready, phi: jax.lax.map(lambda each: attack.score(ready, each), phi))
+    places = np.argsort(scorer.known.orders(scorer.known.scored), axis=1)  # of the snapshots in the layout
+    observed = list(scorer.observed())
+    for node in range(scorer.nodes + 1):
+        scores = np.asarray(score(prepare(fitted, jnp.int32(node)), scorer.phi))
+        observers = [(view, observer) for view, observer, attacked in observed if attacked == node]
+        yield from _alone(scorer, name, node, observers, scores, places)
+
+
+def fit(scorer: Scorer, name: str) -> Any:
+    """Fits an attack on the references."""
+    return jax.jit(scorer.compared[name].fit)(scorer.key, scorer.references)
+
+
+def score_nodes(scorer: Scorer, name: str) -> NodeScores:
+    """Returns `score(phi [F, T, M], Sight) -> f32[F, N + 1, M]` of an attack on several snapshots, fitted once.
+
+    The leaves of what is seen have a leading axis F where federations go in different orders.
+    """
+    if name not in scorer.fitted:
+        attack, fitted = scorer.compared[name], fit(scorer, name)
+        prepare = jax.jit(attack.prepare)
+        ready = [prepare(fitted, jnp.int32(node)) for node in range(scorer.nodes)]
+        scorer.fitted[name] = functools.partial(_over_nodes(attack, alike=scorer.known.alike), ready)
+    return scorer.fitted[name]
+
+
+def sights(scorer: Scorer, observer: federations.Observer, count: int) -> contract.Sight:
+    """Returns what a party sees of the first federations, as `score_nodes` takes it."""
+    if scorer.known.alike:
+        schedule = scorer.known.scored[0]
+        return federations.make_sight(schedule, observer.masks[0], np.arange(len(schedule)))
+    return jax.tree.map(lambda leaf: leaf[:count], scorer.known.sights(observer.masks))
+
+
+def _over_nodes(attack: contract.ReferenceAttack, *, alike: bool) -> Callable[..., jax.Array]:
+    """`score(ready, phi, Sight) -> f32[F, N + 1, M]`, the union last; what nodes share is computed once."""
+
+    def score_one(ready: Any, phi: jax.Array, sight: contract.Sight) -> jax.Array:
+        scores = jnp.stack([attack.score(each, phi, sight) for each in ready])
+        assert attack.combine is not None
+        return jnp.concatenate([scores, attack.combine(scores)[None]])
+
+    def score(ready: Any, phi: jax.Array, sight: contract.Sight) -> jax.Array:
+        if alike:
+            return jax.lax.map(lambda each: score_one(ready, each, sight), phi)
+        return jax.lax.map(lambda each: score_one(ready, *each), (phi, sight))
+
+    return jax.jit(score)
+
+
+def _freshest(scorer: Scorer, observer: federations.Observer, node: int) -> np.ndarray:
+    """The snapshot that suits an attack on one snapshot best, i64[F]."""
+    schedules = scorer.known.scored
+    return np.array(
+        [schedule.freshest(mask, node) for schedule, mask in zip(schedules, observer.masks, strict=True)], np.int64
+    )
+
+
+def _alone(
+    scorer: Scorer,
+    name: str,
+    node: int,
+    observers: Sequence[tuple[str, federations.Observer]],
+    scores: np.ndarray,
+    places: np.ndarray,
+) -> Iterator[Scored]:
+    """Every snapshot by itself, and the one that each view reads; scores and places by the common layout."""
+    num = scorer.num_targets
+    targets = np.arange(num)
+    limits = np.array([_threshold(scorer, node, scores[num:, place]) for place in range(scores.shape[1])])
+    for snapshot in range(scores.shape[1]):
+        read, where = np.full(num, snapshot), places[:num, snapshot]
+        yield Scored(name, rows.SNAPSHOT, rows.SNAPSHOT, node, read, read, scores[targets, where], limits[where])
+    for view, observer in observers:
+        read = _freshest(scorer, observer, node)[:num]
+        where = places[targets, read]
+        yield Scored(name, view, observer.name, node, read, read, scores[targets, where], limits[where])
+
+
+def _together(scorer: Scorer, name: str) -> Iterator[Scored]:
+    """Every view and node that it suffices for; coalitions by the dozen go without a threshold."""
+    num, score = scorer.num_targets, score_nodes(scorer, name)
+    for view, observers in scorer.observers.items():
+        many = is_many(view)
+        for observer in observers:
+            enough = _sufficient(scorer, name, observer)
+            if not enough:
+                continue
+            count = num if many else len(scorer.known.scored)
+            scores = np.asarray(score(scorer.phi[:count], sights(scorer, observer, count)))
+            last = np.array([np.flatnonzero(mask)[-1] for mask in observer.masks[:num]])
+            for node in enough:
+                limit = float("nan") if many else _threshold(scorer, node, scores[num:, node])
+                yield Scored(name, view, observer.name, node, None, last, scores[:num, node], np.full(num, limit))
+
+
+def _sufficient(scorer: Scorer, name: str, observer: federations.Observer) -> list[int]:
+    """The nodes that a party attacks and of which it sees enough, at every target and pseudo-target."""
+    suffices, enough = scorer.compared[name].suffices, set(observer.attacked)
+    pairs = list(zip(scorer.known.scored, observer.masks, strict=True))
+    for schedule, mask in pairs[:1] if scorer.known.alike else pairs:
+        shown = [suffices(schedule, mask, node) for node in range(scorer.nodes)]
+        enough &= {node for node, shows in enumerate([*shown, any(shown)]) if shows}
+    return [node for node in observer.attacked if node in enough]
+
+
+def _threshold(scorer: Scorer, node: int, scores: np.ndarray) -> float:
+    """The best threshold on references that stand in for a target: [pseudo-targets, M]."""
+    assert scorer.arrays.references is not None
+    owners = np.asarray(scorer.arrays.references.owners)[-len(scores) :]
+    members = evidence.members_of(owners, node, nodes=scorer.nodes)
+    return thresholds.best_overall(scores.reshape(-1), members.reshape(-1), (owners < 0).reshape(-1))

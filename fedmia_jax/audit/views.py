@@ -1,0 +1,166 @@
+"""Who sees which hand-offs: views of a party, or of several together, as masks over the snapshots [T].
+
+| name               | who                                      | snapshots                                           |
+| ------------------ | ---------------------------------------- | --------------------------------------------------- |
+| `outsider`         | whoever gets the finished model          | the last                                            |
+| `insider:j`        | node j                                   | what it received and what it trained                |
+| `coalition:{i,j}`  | several nodes                            | what any of them received or trained                |
+| `bracket:t`        | the neighbours of node t                 | just before and just after every visit to t         |
+| `bracket:t@c`      | the neighbours of node t, in one cycle   | just before and just after the visit to t in cycle c|
+| `coordinator`      | who passes the model on                  | all                                                 |
+| `coordinator_p2p`  | a coordinator of peer-to-peer hand-offs  | as `outsider`; the initial one knows no record yet  |
+| `insider`          | each node by itself                      | `insider:j` for every j                             |
+| `bracket`          | the neighbours of each node              | `bracket:t` for every t                             |
+| `all_coalitions:k` | every k nodes                            | `coalition:{..}` for every k of them                |
+
+A party knows its own records: it attacks the other nodes, and a bracket the node in its middle. The model that the
+first node receives was trained by nobody and is no snapshot. Source: Pustozerova and Mayer (2020), sections III and V
+(the honest-but-curious insider, the coordinator, peer-to-peer hand-offs, before and after in a single cycle).
+"""
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool
+
+from fedmia_jax import errors, options
+from fedmia_jax.schedule import NOBODY, Schedule
+
+KNOWN = "outsider, insider, insider:j, coalition:{i,j,..}, bracket, bracket:t, bracket:t@c, coordinator, "
+KNOWN += "coordinator_p2p, all_coalitions:k"
+ALIASES = {"coordinator_p2p": "outsider"}  # results keep the name that was asked for
+EVERY = "all_coalitions"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Who attacks."""
+
+    views: tuple[str, ...] = options.option(("outsider", "coordinator"), "who attacks, by the names in audit/views.py")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Party:
+    """Who sees together.
+
+    Attributes:
+      name: as in the table above, nodes and cycles counted from 1.
+      mask: bool[T], the snapshots seen, in training order.
+      attacked: indices of the nodes attacked, from 0; N stands for the union of all nodes.
+    """
+
+    name: str
+    mask: Bool[np.ndarray, "T"]
+    attacked: tuple[int, ...]
+
+
+def make_views(names: Sequence[str], schedule: Schedule) -> dict[str, list[Party]]:
+    """Returns the parties of several views, by the name of the view.
+
+    Raises:
+      InputError: no view at all, or one that `make_view` refuses.
+    """
+    if not names:
+        raise errors.InputError(f"attack.views={names!r}: name a view; {KNOWN}")
+    return {name: make_view(name, schedule) for name in names}
+
+
+def make_view(name: str, schedule: Schedule) -> list[Party]:
+    """Returns the parties of a view; several where it stands for each node, or each coalition, in turn.
+
+    Args:
+      name: see the table above.
+      schedule: of one federation.
+
+    Returns:
+      The parties. `outsider` and the coordinators attack every node and the union; the others nodes only.
+
+    Raises:
+      InputError: no such view, nodes or cycles that the federation does not have, or a party that sees nothing.
+    """
+    parties = _make_parties(name, schedule)
+    for party in parties:
+        if not party.mask.any():
+            raise errors.InputError(f"attack.views={name!r}: {party.name} sees no snapshot of this federation")
+    return parties
+
+
+def _make_parties(name: str, schedule: Schedule) -> list[Party]:
+    """The parties of a view, whether they see something or not."""
+    kind, _, rest = name.partition(":")
+    nodes, everyone = schedule.nodes, (*range(schedule.nodes), schedule.nodes)
+    if ALIASES.get(name, name) == "outsider":
+        return [Party(name, np.arange(len(schedule)) == len(schedule) - 1, everyone)]
+    if name == "coordinator":
+        return [Party(name, np.ones(len(schedule), bool), everyone)]
+    if name == "insider":
+        return [_coalition((node,), schedule) for node in range(nodes)]
+    if name == "bracket":
+        return [_bracket(node, schedule) for node in range(nodes)]
+    if kind == EVERY:
+        (size,) = _numbers(name, rest, low=1, high=nodes - 1, count=1)
+        return [_coalition(chosen, schedule) for chosen in itertools.combinations(range(nodes), size)]
+    if kind == "insider":
+        return [_coalition(_nodes(name, rest, nodes, count=1), schedule)]
+    if kind == "bracket":
+        return [_named_bracket(name, rest, schedule)]
+    if kind == "coalition":
+        return [_coalition(_nodes(name, rest, nodes), schedule)]
+    raise errors.InputError(f"attack.views={name!r}: no such view; must be some of {KNOWN}")
+
+
+def _nodes(name: str, text: str, nodes: int, *, count: int | None = None) -> tuple[int, ...]:
+    """Indices from 0 of the nodes that a view names."""
+    numbers = _numbers(name, text, low=1, high=nodes, count=count)
+    if len(numbers) == nodes and count is None:
+        raise errors.InputError(f"attack.views={name!r}: all {nodes} nodes leave none to attack; name fewer")
+    return tuple(sorted({number - 1 for number in numbers}))
+
+
+def _numbers(name: str, text: str, *, low: int, high: int, count: int | None) -> list[int]:
+    """The numbers behind the colon."""
+    inner = text.removeprefix("{").removesuffix("}")
+    if not re.fullmatch(r"\d+(,\s*\d+)*", inner):
+        raise errors.InputError(f"attack.views={name!r}: expected numbers behind the colon; must be some of {KNOWN}")
+    numbers = [int(number) for number in inner.split(",")]
+    if (count and len(numbers) != count) or not all(low <= number <= high for number in numbers):
+        several = "one number" if count else "numbers"
+        raise errors.InputError(f"attack.views={name!r}: expected {several} between {low} and {high}")
+    return numbers
+
+
+def handled(schedule: Schedule, nodes: Sequence[int]) -> Bool[np.ndarray, "T"]:
+    """Returns the snapshots that any of some nodes received or trained."""
+    return np.isin(schedule.trainer, list(nodes)) | schedule.receivers[:, list(nodes)].any(axis=1)
+
+
+def _coalition(members: tuple[int, ...], schedule: Schedule) -> Party:
+    """Several nodes, or one."""
+    text = ",".join(str(node + 1) for node in members)
+    name = f"insider:{text}" if len(members) == 1 else f"coalition:{{{text}}}"
+    attacked = tuple(node for node in range(schedule.nodes) if node not in members)
+    return Party(name, handled(schedule, members), attacked)
+
+
+def _named_bracket(name: str, text: str, schedule: Schedule) -> Party:
+    """The neighbours of the node that a view names, in all cycles or in the one that it names."""
+    text, at, cycle_text = text.partition("@")
+    (node,) = _nodes(name, text, schedule.nodes, count=1)
+    if not at:
+        return _bracket(node, schedule)
+    (cycle,) = _numbers(name, cycle_text, low=1, high=schedule.cycles, count=1)
+    return _bracket(node, schedule, cycle=cycle - 1)
+
+
+def _bracket(node: int, schedule: Schedule, *, cycle: int | None = None) -> Party:
+    """Whoever sends what a node receives, and whoever receives what it sends; in one cycle, or in all of them."""
+    after = schedule.trainer == node
+    if cycle is not None:
+        after &= schedule.cycle == cycle
+    before = schedule.before[after]
+    mask = after.copy()
+    mask[before[before != NOBODY]] = True
+    return Party(f"bracket:{node + 1}" + ("" if cycle is None else f"@{cycle + 1}"), mask, (node,))

@@ -1,0 +1,57 @@
+"""Defences by name: what nodes do to leak less. A new one is one file and one line in `DEFENSES`."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedmia_jax import options, registry
+from fedmia_jax.defenses import contract
+
+DEFENSES: dict[str, contract.Factory] = {}
+
+
+def find(name: str) -> contract.Factory:
+    """Returns the factory of a defence by its name here, or by `package.module:name`.
+
+    Raises:
+      InputError: no such defence.
+    """
+    return registry.find(name, DEFENSES, contract.Factory, field="defense.names")
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """Defences by name with the values of all of their options, static and traced; hashable.
+
+    Attributes:
+      names: in the order in which they act.
+      groups: the options of each, as its factory declares them.
+    """
+
+    names: tuple[str, ...] = ()
+    groups: tuple[Any, ...] = ()
+
+    @property
+    def static(self) -> "Chosen":
+        """The same with traced options at their defaults: what decides a program."""
+        return Chosen(self.names, tuple(options.static(group) for group in self.groups))
+
+    @property
+    def levels(self) -> tuple[dict[str, float], ...]:
+        """The traced options of each defence by name."""
+        return tuple({name: getattr(group, name) for name in options.traced(type(group))} for group in self.groups)
+
+    def make(self) -> contract.Defended:
+        """Returns the defences, made from their static options."""
+        static = self.static.groups
+        made = tuple(find(name).make(group) for name, group in zip(self.names, static, strict=True))
+        return contract.Defended(made, tuple(tuple(options.traced(type(group))) for group in static))
+
+
+def choose(names: Sequence[str], values: Mapping[str, Any]) -> Chosen:
+    """Picks the options of some defences out of a mapping that may hold more.
+
+    Raises:
+      InputError: no such defence.
+    """
+    return Chosen(tuple(names), tuple(options.read(find(name).options, values) for name in names))

@@ -1,0 +1,124 @@
+"""What a defence gives: hooks in a node's training and at its hand-off, all of which do nothing unless it says so.
+
+Levels are traced numbers, so that a whole frontier is one compiled program. References and shadows train under the same
+defence, since the adversary knows it. A path that cannot honour a hook refuses it; it never skips it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from fedmia_jax import options, types
+
+Levels = Mapping[str, Any]  # the traced options of one defence by name, f32[]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which defences the nodes use."""
+
+    names: tuple[str, ...] = options.option((), "defences, in the order in which they act: package.module:name")
+
+
+@dataclasses.dataclass(frozen=True)
+class Defense:
+    """Hooks of one model's training, pure and not jitted; None is the identity.
+
+    Attributes:
+      records: `(batch, rows i32[B], record_key, step_key, levels) -> batch`, on a minibatch of a node's records;
+        `record_key` is the same at every step and visit, so that `fold_in(record_key, row)` draws once for a record.
+      gradients: `(grads, key, levels) -> grads`, on the per-example gradients, leaves [B, ...], before their mean over
+        the unmasked records.
+      update: `(levels) -> optax.GradientTransformationExtraArgs`, before the optimizer; its update gets `key=`.
+      hand_off: `(received, trained, key, levels) -> params`, on the parameters that a node hands off, given those that
+        it received.
+      order: `(generator, order i32[C, N]) -> i32[C, N]`, on the host: who trains when.
+      answer: `(logits, levels) -> logits`, what whoever is no participant gets as an answer.
+    """
+
+    records: Callable[[types.Records, jax.Array, jax.Array, jax.Array, Levels], types.Records] | None = None
+    gradients: Callable[[Any, jax.Array, Levels], Any] | None = None
+    update: Callable[[Levels], optax.GradientTransformationExtraArgs] | None = None
+    hand_off: Callable[[types.Params, types.Params, jax.Array, Levels], types.Params] | None = None
+    order: Callable[[np.random.Generator, np.ndarray], np.ndarray] | None = None
+    answer: Callable[[jax.Array, Levels], jax.Array] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Factory:
+    """A defence in a registry.
+
+    Attributes:
+      make: `(options) -> Defense`; traced options stand at their defaults there, their values come as levels.
+      options: the group of options that it reads, declared beside it.
+    """
+
+    make: Callable[[Any], Defense]
+    options: type = options.NoOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class Defended:
+    """The defences of one model, in the order in which they act.
+
+    Attributes:
+      defences: what they do.
+      traced: names of the traced options of each.
+    """
+
+    defences: tuple[Defense, ...] = ()
+    traced: tuple[tuple[str, ...], ...] = ()
+
+    def hooks(self, name: str) -> list[tuple[int, Callable[..., Any]]]:
+        """Returns one hook of all defences that have it, each with the place of its levels."""
+        pairs = [(place, getattr(defence, name)) for place, defence in enumerate(self.defences)]
+        return [(place, hook) for place, hook in pairs if hook is not None]
+
+    @property
+    def zero_levels(self) -> tuple[dict[str, float], ...]:
+        """Levels of zero, where only the structure counts."""
+        return tuple(dict.fromkeys(names, 0.0) for names in self.traced)
+
+    def refuse(self, names: Sequence[str], *, path: str) -> None:
+        """Raises where a path would have to skip a hook.
+
+        Args:
+          names: of the hooks that the path cannot honour.
+          path: what it is called.
+
+        Raises:
+          ValueError: a defence has such a hook.
+        """
+        for name in names:
+            if self.hooks(name):
+                raise ValueError(f"{path} cannot honour the hook {name!r} of a defence")
+
+
+UNDEFENDED = Defended()
+DRAWS = 2**31  # where the streams of defences begin, beyond every epoch and step
+
+
+def draw_key(key: jax.Array, place: int) -> jax.Array:
+    """Returns the key of what the defence at a place draws beside the owner of `key`."""
+    return jax.random.fold_in(key, DRAWS + place)
+
+
+def make_hand_off(defended: Defended) -> Callable[..., types.Params]:
+    """Builds what all defences do to the parameters that a node hands off.
+
+    Returns:
+      `hand_off(received, trained, key, levels) -> params`.
+    """
+
+    def hand_off(
+        received: types.Params, trained: types.Params, key: jax.Array, levels: Sequence[Levels]
+    ) -> types.Params:
+        for place, hook in defended.hooks("hand_off"):
+            trained = hook(received, trained, draw_key(key, place), levels[place])
+        return trained
+
+    return hand_off

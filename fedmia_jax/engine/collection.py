@@ -1,0 +1,233 @@
+"""What tasks have left -> tables: rows of the results, and what an audit of the hand-offs says."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import polars as pl
+
+from fedmia_jax import options, randomness
+from fedmia_jax.audit import api, evidence, findings, rows
+from fedmia_jax.config import schema
+from fedmia_jax.engine import plan, runs, scoring
+from fedmia_jax.fingerprints import fingerprint
+from fedmia_jax.storage import artifacts
+from fedmia_jax.storage import workdir as workdirs
+
+ALWAYS = ("data.name", "data.num_classes", "federation.nodes", "federation.local_epochs")
+AUDIT = 1_000_000  # index of the key that attacks with references are fitted with
+COLUMN_TYPES = {int: pl.Int64, float: pl.Float64, bool: pl.Boolean, str: pl.String}
+SCHEMA = {
+    "run_id": pl.String,
+    "replicate": pl.Int64,
+    "phase": pl.String,
+    "data.name": pl.String,
+    "data.num_classes": pl.Int64,
+    "federation.nodes": pl.Int64,
+    "federation.local_epochs": pl.Int64,
+    "cycle": pl.Int64,
+    "node": pl.Int64,
+    "snapshot": pl.String,
+    "attacked": pl.String,
+    "attack": pl.String,
+    "view": pl.String,
+    "threshold": pl.Float64,
+    **dict.fromkeys(rows.METRICS, pl.Float64),
+    **{f"tpr_at_fpr_{rate}": pl.Float64 for rate in rows.RATES},
+    "num_members": pl.Int64,
+    "num_non_members": pl.Int64,
+    "target_train_accuracy": pl.Float64,
+    "target_test_accuracy": pl.Float64,
+    "attack_held_out_accuracy": pl.Float64,
+}
+
+
+def tabulate(planned: plan.Plan, kept: artifacts.Artifacts, advance: Callable[[float], None]) -> pl.DataFrame:
+    """Takes the metrics of every attacked party from the kept scores.
+
+    Args:
+      planned: the runs, and where their scores are.
+      kept: what tasks have left.
+      advance: called with 1 after each run.
+
+    Returns:
+      The results; columns as the design's contract, those that a sweep varies among them, null where the sample
+      cannot resolve a number or training went non-finite.
+    """
+    tables, schema_of_run = [], schema_of(planned.runs[0])
+    for run, recipe in zip(planned.runs, planned.recipes, strict=True):
+        tables.append(pl.DataFrame(_rows(planned, kept, run, recipe), schema=schema_of_run))
+        advance(1)
+    # One file order for readers: the baseline of all runs, then the federations.
+    return pl.concat(tables).sort("phase", maintain_order=True)
+
+
+def _rows(planned: plan.Plan, kept: artifacts.Artifacts, run: runs.Run, recipe: plan.Recipe) -> list[dict[str, Any]]:
+    """All rows of one run: those of the centralised target, then of every snapshot, attack by attack."""
+    baseline = planned.scored(kept, recipe.baseline, "scores", recipe.baseline_reader)
+    targets = [("centralised", None, recipe.baseline_reader, baseline)]
+    if recipe.federation and recipe.federation_reader:
+        reader = recipe.federation_reader
+        cycles = [
+            planned.scored(kept, recipe.federation, f"c{cycle + 1}", reader) for cycle in range(run.plans.rounds.cycles)
+        ]
+        joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *cycles)
+        targets.append(("federated", run.plans.schedule, reader, joined))
+    made = []
+    for attack in run.plans.model_attacks.names:
+        for phase, schedule, reader, scored in targets:
+            curve = _held_out(planned, kept, run, reader, len(scored["correct"]))[attack]
+            of_target = rows.snapshot_rows(
+                schedule,
+                scores=scored["scores"][attack],
+                thresholds=scored["threshold"][attack],
+                held_out=curve,
+                correct=scored["correct"],
+                owners=run.owners,
+                nodes=run.plans.rounds.nodes,
+                attack=attack,
+                replicate=run.replicate,
+            )
+            made += [head(run) | {"phase": phase} | row for row in of_target]
+    return made
+
+
+def _held_out(
+    planned: plan.Plan, kept: artifacts.Artifacts, run: runs.Run, reader: Any, num_snapshots: int
+) -> dict[str, np.ndarray]:
+    """Accuracy of each attack on held-out shadows, f32[T]."""
+    cycles = range(run.plans.rounds.cycles) if reader.per_snapshot else [0]
+    by_cycle = [
+        scoring.curves(run.plans.model_attacks, planned.fitted(kept, reader, cycle), num_classes=run.dataset.num_classes)
+        for cycle in cycles
+    ]
+    ends = {name: np.concatenate([curves[name][:, -1] for curves in by_cycle]) for name in by_cycle[0]}
+    return {name: np.broadcast_to(end, num_snapshots) for name, end in ends.items()}
+
+
+def points_of(every_run: Sequence[runs.Run]) -> list[list[runs.Run]]:
+    """Returns the replicates of each point that has reference federations."""
+    points: dict[str, list[runs.Run]] = {}
+    for run in every_run:
+        if run.audit is not None:
+            points.setdefault(run_id(run), []).append(run)
+    return list(points.values())
+
+
+def audit_points(
+    planned: plan.Plan,
+    kept: artifacts.Artifacts,
+    points: Sequence[Sequence[runs.Run]],
+    advance: Callable[[float], None],
+    *,
+    on_broken: Callable[[str], None],
+) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+    """Attacks every target of some points under every view.
+
+    Args:
+      planned: the runs, and where their signals are.
+      kept: what tasks have left.
+      points: replicates of each point with reference federations.
+      advance: called with 1 after each attack of each point.
+      on_broken: called with a line about each attack whose scores are not numbers; their rows are empty.
+
+    Returns:
+      Rows for the results, and the tables of `workdir.TABLES` with what tells the points apart.
+    """
+    results, tables = [], []
+    for every_run in points:
+        first = dict(head(every_run[0]))
+        del first["replicate"]
+        audited = _audit(planned, kept, every_run, advance, on_broken)
+        heads = [head(run) | {"phase": "federated"} for run in every_run]
+        merged = [
+            heads[row["replicate"]] | {**row, "replicate": heads[row["replicate"]]["replicate"]}
+            for row in audited.rows.iter_rows(named=True)
+        ]
+        results.append(pl.DataFrame(merged, schema=schema_of(every_run[0])))
+        tables.append({name: _with_head(first, getattr(audited, name)) for name in workdirs.TABLES})
+    joined = {
+        name: pl.concat([of_point[name] for of_point in tables], how="diagonal_relaxed") for name in workdirs.TABLES
+    }
+    return pl.concat(results), joined
+
+
+def _with_head(first: Mapping[str, Any], table: pl.DataFrame) -> pl.DataFrame:
+    """A table with what tells its point apart in front."""
+    return pl.DataFrame([{**first, **row} for row in table.iter_rows(named=True)])
+
+
+def _audit(
+    planned: plan.Plan,
+    kept: artifacts.Artifacts,
+    every_run: Sequence[runs.Run],
+    advance: Callable[[float], None],
+    on_broken: Callable[[str], None],
+) -> findings.Findings:
+    """What the audit of one point's replicates says."""
+    plans = every_run[0].plans
+    return api.audit(
+        gather(planned, kept, every_run),
+        attacks=plans.settings.get("attack.names"),
+        views=plans.settings.get("attack.views"),
+        key=every_run[0].key(randomness.Purpose.ATTACK, AUDIT),
+        options=plans.settings.group("attack"),
+        advance=advance,
+        on_broken=on_broken,
+    )
+
+
+def gather(planned: plan.Plan, kept: artifacts.Artifacts, every_run: Sequence[runs.Run]) -> evidence.Evidence:
+    """Reads the kept signals of one point's replicates, and of their references, as evidence."""
+    recipes = [recipe for run, recipe in zip(planned.runs, planned.recipes, strict=True) if run in every_run]
+    cycles = range(every_run[0].plans.rounds.cycles)
+    targets = []
+    for recipe in recipes:
+        assert recipe.federation is not None and recipe.federation_reader is not None
+        pieces = [
+            planned.scored(kept, recipe.federation, f"c{cycle + 1}", recipe.federation_reader) for cycle in cycles
+        ]
+        targets.append(jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces))
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *targets)
+    references = [
+        np.concatenate([kept.read(planned.unit_of[task], f"c{cycle + 1}")["phi"] for cycle in cycles])
+        for task in recipes[0].references
+    ]
+    return evidence.Evidence(
+        phi=stacked["phi"],
+        owners=np.stack([run.owners for run in every_run]),
+        references=evidence.References(phi=np.stack(references), owners=every_run[0].reference_owners),
+        schedule=every_run[0].plans.schedule,
+        correct=stacked["correct"],
+        model_scores={
+            name: evidence.ModelScores(scores=stacked["scores"][name], thresholds=stacked["threshold"][name])
+            for name in stacked["scores"]
+        },
+    )
+
+
+def schema_of(run: runs.Run) -> dict[str, Any]:
+    """Returns the columns of the results, those that the run's sweep varies among them."""
+    swept = {name: COLUMN_TYPES.get(schema.kind(name), pl.String) for name in run.values}
+    swept = {name: kind for name, kind in swept.items() if name not in SCHEMA}
+    names = list(SCHEMA)
+    first = names.index(ALWAYS[0])
+    return {name: SCHEMA[name] for name in names[:first]} | swept | {name: SCHEMA[name] for name in names[first:]}
+
+
+@functools.lru_cache(maxsize=4096)
+def run_id(run: runs.Run) -> str:
+    """Returns the fingerprint of a point: its settings without replicates, and the content of its records."""
+    counted = {name: value for name, value in run.settings.active.items() if name not in ("replicates", "data.path")}
+    counted["data.num_classes"] = run.dataset.num_classes  # the content counts, wherever it lies
+    return fingerprint(counted, run.dataset.fingerprint)
+
+
+@functools.lru_cache(maxsize=4096)
+def head(run: runs.Run) -> Mapping[str, Any]:
+    """Returns what all rows of a run share."""
+    always = {name: run.settings.get(name) for name in ALWAYS} | {"data.num_classes": run.dataset.num_classes}
+    swept = {name: value if schema.kind(name) in COLUMN_TYPES else str(value) for name, value in run.values.items()}
+    return {"run_id": run_id(run), "replicate": run.replicate, **swept, **always}

@@ -1,0 +1,300 @@
+"""How tasks are computed: stacks of equal shape through compiled programs, piece by piece to disk."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedmia_jax import errors, options, randomness, schedule, types
+from fedmia_jax.attacks import contract
+from fedmia_jax.data import pools
+from fedmia_jax.engine import chunks, lab, plan, programs, runs, scoring, tasks
+from fedmia_jax.storage import artifacts
+
+MOST_GAIN = 0.02  # accuracy that the second half of fitting may bring to an attack that has converged
+SAVE_SECONDS = 10.0  # between two looks of a central training at the disk
+Advance = Callable[[float], None]
+Devices = tuple[jax.Device, ...]
+
+
+def train(
+    place: lab.Lab, planned: plan.Plan, chunk: chunks.Chunk, draft: artifacts.Draft, devices: Devices, advance: Advance
+) -> None:
+    """Trains central models, and keeps them at every epoch that is wanted."""
+    del planned
+    models: list[tasks.Model] = chunk.tasks
+    run, epochs = models[0].run, models[0].epochs
+    trainer = programs.make_train(run.learning, devices=devices)
+    records = place.records(run.dataset, devices)
+    rows = np.stack([model.rows for model in models])
+    keys = jnp.stack([model.run.key(model.purpose, model.number) for model in models])
+    hyper = runs.hyper([model.run for model in models])
+    stacked = programs.Models(types.Shard(rows, np.ones(rows.shape, bool)), hyper, keys)
+
+    def segment(state: Any, bounds: tuple[int, int]) -> tuple[Any, dict[str, Any]]:
+        state, finite = trainer.advance(records, state, stacked, bounds)
+        _check_finite(place, chunk, np.asarray(finite, bool), [f"by epoch {bounds[1]}"] * chunk.size)
+        return state, {f"e{bounds[1]}": {"params": state.params}} if bounds[1] in epochs else {}
+
+    segments = programs.cut(epochs)
+    lengths = [end - first for first, end in segments]
+    progress = _Progress(place, chunk, draft, advance, lengths, save_seconds=SAVE_SECONDS)
+    progress.run(trainer.start(keys), segment, segments)
+
+
+def federate(
+    place: lab.Lab, planned: plan.Plan, chunk: chunks.Chunk, draft: artifacts.Draft, devices: Devices, advance: Advance
+) -> None:
+    """Runs federations cycle by cycle, and scores the snapshots of each before the next."""
+    federations: list[tasks.Federation] = chunk.tasks
+    run, readers = federations[0].run, federations[0].readers
+    score = scoring.make_score(
+        run.module,
+        tuple(reader.attacks for reader in readers),
+        num_classes=run.dataset.num_classes,
+        devices=devices,
+        phi=federations[0].with_phi,
+    )
+    records = place.records(run.dataset, devices)
+    rows = np.stack([federation.run.scored for federation in federations])
+    positions = run.plans.snapshots_per_cycle
+
+    def read(cycle: int, snapshots: types.Params) -> dict[str, Any]:
+        fitted = _fitted(place, planned, [federation.readers for federation in federations], cycle, positions)
+        scored = score(records, (rows, snapshots, fitted))
+        return scored | ({"params": snapshots} if place.keep_models else {})
+
+    stack = _Stack(
+        every_run=[federation.run for federation in federations],
+        shards=[federation.shards for federation in federations],
+        group=[unit.task.shards for unit in chunk.group],
+        keys=jnp.stack([federation.key for federation in federations]),
+    )
+    _run_federations(place, chunk, draft, devices, advance, stack=stack, read=read)
+
+
+def federate_shadows(
+    place: lab.Lab, planned: plan.Plan, chunk: chunks.Chunk, draft: artifacts.Draft, devices: Devices, advance: Advance
+) -> None:
+    """Runs the shadow federations of an adversary, and fits its attacks on the snapshots of each cycle.
+
+    The attack on a snapshot is fitted on the shadows' snapshots of the same place in the schedule, members being the
+    records of the node that had just trained, or of all nodes where it is an aggregate.
+    """
+    del planned
+    (unit,) = chunk.units
+    task: tasks.ShadowFederations = unit.task
+    run, count, positions = task.run, len(task.shards), task.run.plans.snapshots_per_cycle
+    devices, fitting = place.devices, place.devices[:positions]
+    fit = scoring.make_fit(run.module, run.plans.model_attacks, num_classes=run.dataset.num_classes, devices=fitting)
+
+    def read(cycle: int, snapshots: types.Params) -> dict[str, Any]:
+        first = cycle * positions
+        members = [_trained_on(task.shards, trainer) for trainer in run.plans.schedule.trainer[first:][:positions]]
+        known = scoring.shadow_records(members, [run.split.non_members] * positions)
+        by_snapshot = jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf), 1, 0), snapshots)  # [P, J, ...]
+        keys = jnp.stack([run.key(randomness.Purpose.ATTACK, first + position) for position in range(positions)])
+        fitted = fit(place.records(run.dataset, fitting), (by_snapshot, *known, keys))
+        _check_attack(place, run, fitted)
+        kept = {"fitted": fitted} | ({"params": by_snapshot} if place.keep_models else {})
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[None], kept)
+
+    stack = _Stack(
+        every_run=[run] * count,
+        shards=task.shards,
+        group=[shards for other in chunk.group for shards in other.task.shards],
+        keys=jnp.stack([run.key(randomness.Purpose.SHADOW, number) for number in range(count)]),
+    )
+    _run_federations(place, chunk, draft, devices[:count], advance, stack=stack, read=read)
+
+
+def _trained_on(shards: Sequence[pools.Shards], trainer: int) -> np.ndarray:
+    """Rows that the trainer of a snapshot had in each shadow federation, i32[J, n]; of all nodes for an aggregate."""
+    if trainer == schedule.AGGREGATE:
+        return np.stack([of_shadow.indices[of_shadow.mask] for of_shadow in shards])
+    return np.stack([of_shadow.indices[trainer][of_shadow.mask[trainer]] for of_shadow in shards])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Stack:
+    """Federations of one shape, side by side."""
+
+    every_run: Sequence[runs.Run]
+    shards: Sequence[pools.Shards]
+    group: Sequence[pools.Shards]  # of all federations of the group, which decide the padded shape
+    keys: jax.Array
+
+    def models(self) -> programs.Models:
+        """What they train with, shards padded to one shape."""
+        longest = max(shards.mask.shape[1] for shards in self.group)
+        padded = [(shards, ((0, 0), (0, longest - shards.mask.shape[1]))) for shards in self.shards]
+        indices = np.stack([np.pad(shards.indices, padding) for shards, padding in padded])
+        mask = np.stack([np.pad(shards.mask, padding) for shards, padding in padded])
+        return programs.Models(types.Shard(indices, mask), runs.hyper(self.every_run), self.keys)
+
+
+def _run_federations(
+    place: lab.Lab,
+    chunk: chunks.Chunk,
+    draft: artifacts.Draft,
+    devices: Devices,
+    advance: Advance,
+    *,
+    stack: _Stack,
+    read: Callable[[int, types.Params], dict[str, Any]],
+) -> None:
+    """Federations of one shape; `read(cycle, snapshots [S, P, ...])` makes what is kept of a cycle."""
+    run = stack.every_run[0]
+    plans, rounds = run.plans, run.plans.rounds
+    batches = np.concatenate([-(-shards.sizes // plans.training.batch_size) for shards in stack.group])
+    federation = programs.make_federate(
+        run.learning,
+        rounds.kind,
+        options.static(plans.protocol_options),
+        devices=devices,
+        skip_empty=bool(batches.min() < batches.max()),
+    )
+    records, models = place.records(run.dataset, devices), stack.models()
+    orders = np.stack([other.plans.order for other in stack.every_run])
+    positions = plans.snapshots_per_cycle
+
+    def segment(state: Any, cycle: int) -> tuple[Any, dict[str, Any]]:
+        order = orders[:, cycle : cycle + 1]
+        state, snapshots, finite = federation.advance(records, state, models, order, rounds.local_epochs, cycle)
+        finite = np.asarray(finite, bool)
+        if finite.shape[1] != positions:
+            raise errors.InputError(
+                f"federation.kind={rounds.kind!r}: a round leaves {finite.shape[1]} snapshots, its schedule names "
+                f"{positions}; they must agree"
+            )
+        first = [cycle * positions + int(np.argmin(row)) for row in finite]
+        labels = [other.plans.schedule.label(at) for other, at in zip(stack.every_run, first, strict=True)]
+        _check_finite(place, chunk, np.all(finite, axis=1), [f"at snapshot {label}" for label in labels])
+        return state, {f"c{cycle + 1}": read(cycle, snapshots)}
+
+    progress = _Progress(place, chunk, draft, advance, [1] * rounds.cycles)
+    progress.run(federation.start(models.key), segment, range(rounds.cycles))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Progress:
+    """A way through segments, from the last whose state was kept; every piece is kept as soon as it is there."""
+
+    place: lab.Lab
+    chunk: chunks.Chunk
+    draft: artifacts.Draft
+    advance: Advance
+    lengths: Sequence[int]
+    save_seconds: float = 0.0
+
+    def run(self, state: Any, segment: Callable[[Any, Any], tuple[Any, dict[str, Any]]], segments: Sequence) -> None:
+        """Goes through what is not done yet."""
+        done, state = self.draft.load(state)
+        saved = time.perf_counter()
+        share = self.chunk.steps / sum(self.lengths)
+        self.advance(share * sum(self.lengths[:done]))
+        for number, bounds in list(enumerate(segments))[done:]:
+            if self.place.stop.is_set():
+                raise InterruptedError("work beside this has failed")
+            state, pieces = segment(state, bounds)
+            for name, tree in pieces.items():
+                self.draft.write(name, tree)
+            last = number + 1 == len(segments)
+            if not last and time.perf_counter() - saved >= self.save_seconds:
+                self.draft.save(number + 1, jax.device_get(state))
+                saved = time.perf_counter()
+            self.advance(share * self.lengths[number])
+
+
+def fit(
+    place: lab.Lab, planned: plan.Plan, chunk: chunks.Chunk, draft: artifacts.Draft, devices: Devices, advance: Advance
+) -> None:
+    """Fits the attacks of some adversaries on their central shadows."""
+    fits: list[tasks.Fit] = chunk.tasks
+    run = fits[0].run
+    shadows = [_models(place, planned, task.models, task.epochs) for task in fits]
+    known = scoring.shadow_records(
+        [task.run.split.members for task in fits], [task.run.split.non_members for task in fits]
+    )
+    keys = jnp.stack([task.run.key(randomness.Purpose.ATTACK, 0) for task in fits])
+    fit_many = scoring.make_fit(run.module, run.plans.model_attacks, num_classes=run.dataset.num_classes, devices=devices)
+    fitted = jax.device_get(fit_many(place.records(run.dataset, devices), (_stacked(shadows), *known, keys)))
+    for row, unit in enumerate(chunk.units):
+        _check_attack(place, unit.task.run, jax.tree.map(lambda leaf, row=row: leaf[row], fitted))
+    draft.write("fitted", {"fitted": fitted})
+    advance(chunk.steps)
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    """Trees of equal structure, stacked along a new first axis."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def _models(place: lab.Lab, planned: plan.Plan, models: Sequence[str], epochs: int) -> types.Params:
+    """Parameters of central models after some epochs, stacked."""
+    kept = place.workdir.artifacts
+    return _stacked([kept.read(planned.unit_of[model], f"e{epochs}")["params"] for model in models])
+
+
+def score_baselines(
+    place: lab.Lab, planned: plan.Plan, chunk: chunks.Chunk, draft: artifacts.Draft, devices: Devices, advance: Advance
+) -> None:
+    """Scores all records at centralised targets."""
+    baselines: list[tasks.Baseline] = chunk.tasks
+    run = baselines[0].run
+    score = scoring.make_score(
+        run.module,
+        tuple(reader.attacks for reader in baselines[0].readers),
+        num_classes=run.dataset.num_classes,
+        devices=devices,
+    )
+    targets = _stacked([_models(place, planned, [task.model], task.epochs) for task in baselines])
+    fitted = _fitted(place, planned, [task.readers for task in baselines], 0, 1)
+    rows = np.stack([task.run.scored for task in baselines])
+    draft.write("scores", score(place.records(run.dataset, devices), (rows, targets, fitted)))
+    advance(chunk.steps)
+
+
+def _fitted(
+    place: lab.Lab, planned: plan.Plan, readers: Sequence[Sequence[tasks.Reader]], cycle: int, positions: int
+) -> dict[str, Any]:
+    """Fitted attacks of the readers of S models at the snapshots of one cycle: by number, leaves [S, P, ...]."""
+
+    def of_reader(reader: tasks.Reader) -> Any:
+        fitted = planned.fitted(place.workdir.artifacts, reader, cycle)
+        return jax.tree.map(lambda leaf: np.broadcast_to(leaf, (positions, *leaf.shape[1:])), fitted)
+
+    numbers = range(len(readers[0]))
+    return {str(number): _stacked([of_reader(of_model[number]) for of_model in readers]) for number in numbers}
+
+
+def _check_finite(place: lab.Lab, chunk: chunks.Chunk, finite: np.ndarray, where: Sequence[str]) -> None:
+    """Says which model is no longer finite; the end of a single experiment, and an empty row of a sweep."""
+    for row in np.flatnonzero(~finite).tolist():
+        run = chunk.units[min(row, len(chunk.units) - 1)].task.run  # of shadow federations the rows are shadows
+        place.fail(
+            f"training.learning_rate={run.plans.training.learning_rate:g}: {type(chunk.units[0].task).NAME} went non-finite in replicate "
+            f"{run.replicate} {where[row]}; lower it",
+            about=(run.settings, run.replicate),
+        )
+
+
+def _check_attack(place: lab.Lab, run: runs.Run, fitted: Any) -> None:
+    """Says where an attack is not finite, and warns where it has not converged."""
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fitted)):
+        rate = run.settings.get("attack.learning_rate")
+        place.fail(f"attack.learning_rate={rate:g}: fitting an attack went non-finite; lower it")
+        return
+    curves = scoring.curves(run.plans.model_attacks, fitted, num_classes=run.dataset.num_classes)
+    for name, curve in curves.items():
+        gain = contract.gain_at_end(curve)
+        place.workdir.log(attack=name, held_out_accuracy=float(curve[..., -1].mean()), gain_at_end=gain)
+        if gain > MOST_GAIN:
+            place.warn(
+                f"attack {name} has not converged: the second half of fitting still brought {gain:.3f} of accuracy on "
+                "held-out shadows; raise attack.epochs, or leakage is understated"
+            )

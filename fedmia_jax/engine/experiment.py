@@ -1,0 +1,135 @@
+"""An experiment or a sweep, from runs to rows: the only composer.
+
+Stage by stage, chunk by chunk: central models, the attacks fitted on them, the scores of the centralised targets, then
+the federations, whose snapshots are scored cycle by cycle and not kept. What a chunk leaves is kept in the workdir, so
+that the same command goes on where an earlier one stopped.
+"""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import jax
+import polars as pl
+
+from fedmia_jax import errors
+from fedmia_jax.engine import chunks, collection, kinds, lab, outline, plan, planning, runs
+from fedmia_jax.storage import workdir as workdirs
+
+
+def run(place: lab.Lab, every_run: Sequence[runs.Run]) -> pl.DataFrame:
+    """Trains targets and shadows, fits the attacks, scores every snapshot.
+
+    Args:
+      place: workdir, devices and memory.
+      every_run: what to run, of one or many points.
+
+    Returns:
+      The results, one row per (run, replicate, snapshot, attacked, attack, view); columns of `collection.SCHEMA`.
+
+    Raises:
+      InputError: training or an attack of a single point went non-finite.
+    """
+    planned = planning.make_plan(every_run, keep_models=place.keep_models)
+    for kind in kinds.KINDS:
+        _run_kind(place, planned, kind, planned.units[kind.name])
+    with place.stage("metrics", total=len(every_run)) as advance:
+        table = collection.tabulate(planned, place.workdir.artifacts, advance)
+    points = collection.points_of(every_run)
+    if not points:
+        return table
+    with place.stage(
+        "adversaries", total=sum(len(point[0].settings.get("attack.names")) for point in points)
+    ) as advance:
+        rows, tables = collection.audit_points(planned, place.workdir.artifacts, points, advance, on_broken=place.fail)
+    for name in workdirs.TABLES:
+        place.workdir.write_table(name, tables[name])
+    return pl.concat([table, rows])
+
+
+def check_distinct(every_run: Sequence[runs.Run]) -> None:
+    """Raises where two points are the same experiment on the same records.
+
+    Raises:
+      InputError: such points, by what was asked of them.
+    """
+    seen: dict[str, runs.Run] = {}
+    for run in every_run:
+        first = seen.setdefault(collection.run_id(run), run)
+        if dict(first.values) != dict(run.values):
+            raise errors.InputError(f"sweep: {first.values} and {run.values} are the same; take one of them out")
+
+
+def chunks_of(place: lab.Lab, units: Sequence[chunks.Unit]) -> list[chunks.Chunk]:
+    """Returns the chunks of a kind's units."""
+    return chunks.make_chunks(units, num_devices=len(place.devices), budget=place.budget)
+
+
+def explain(place: lab.Lab, every_run: Sequence[runs.Run]) -> outline.Outline:
+    """Returns the plan in words and numbers."""
+    planned = planning.make_plan(every_run)
+    rows = []
+    for stage, units in planned.units.items():
+        firsts = (chunk for chunk in chunks_of(place, units) if chunk.units[0] is chunk.group[0])
+        rows += [_explain_group(place, stage, first) for first in firsts]
+    units = [unit for of_stage in planned.units.values() for unit in of_stage]
+    header = ["stage", "classes", "nodes", "epochs", "units", "models", "chunks", "devices", "MiB", "updates"]
+    points, models = len({collection.run_id(run) for run in every_run}), sum(unit.num_models for unit in units)
+    caption = (
+        f"{points:,} points, {len(every_run):,} runs, {len(rows)} groups; {models:,} models in "
+        f"{sum(unit.steps for unit in units):,.0f} updates, on {len(place.devices)} devices within "
+        f"{place.budget / 2**30:.2g} GiB.\nA group is one compiled program; points that agree share models and "
+        "attacks. MiB: memory\nof what is in work at once, beside the records and the libraries."
+    )
+    return outline.Outline("Plan", header, rows, caption)
+
+
+def _explain_group(place: lab.Lab, stage: str, first: chunks.Chunk) -> list[str]:
+    """The cells of one group, from its first chunk."""
+    group = first.group
+    models = sum(unit.num_models for unit in group)
+    devices = 1
+    if first.wide:
+        devices = len(place.devices) if group[0].alone else min(first.size, len(place.devices))
+    memory = first.nbytes + devices * group[0].fixed_nbytes
+    return [
+        stage,
+        str(group[0].task.run.dataset.num_classes),
+        *(str(group[0].shown.get(heading, "")) for heading in ("nodes", "epochs")),
+        f"{len(group):,}",
+        f"{models:,}",
+        f"{-(-len(group) // first.size):,}",
+        str(devices),
+        f"{memory / 2**20:,.0f}",
+        f"{sum(unit.steps for unit in group):,.0f}" if models else "",
+    ]
+
+
+def _run_kind(place: lab.Lab, planned: plan.Plan, kind: kinds.Kind, units: Sequence[chunks.Unit]) -> None:
+    """Computes what is not kept yet of one kind of task."""
+    kept = place.workdir.artifacts
+    todo = []
+    for chunk in chunks_of(place, units):
+        missing = tuple(unit for unit in chunk.units if not kept.finished(unit.fingerprint))
+        if len(missing) == len(chunk.units):
+            todo.append(chunk)
+        elif missing:  # the others were done under another plan
+            wide = chunk.wide and len(missing) >= len(place.devices)
+            todo.append(dataclasses.replace(chunk, units=missing, size=len(missing), wide=wide))
+    if not todo:
+        return
+    models = sum(unit.num_models for chunk in todo for unit in chunk.units)
+    title = f"{kind.name}: {models:,} models" if models else f"{kind.name}: {sum(len(c.units) for c in todo):,}"
+    with place.stage(title, total=sum(chunk.steps for chunk in todo)) as advance:
+
+        def compute(chunk: chunks.Chunk, devices: tuple[jax.Device, ...]) -> None:
+            start = time.perf_counter()
+            draft = kept.begin([unit.fingerprint for unit in chunk.units], size=chunk.size)
+            # Set here, since the groups that run side by side have threads of their own.
+            with jax.default_matmul_precision(chunk.tasks[0].run.settings.get("compute.precision")):
+                kind.compute(place, planned, chunk, draft, devices[: chunk.size], advance)
+            kept.finish(draft)
+            seconds = round(time.perf_counter() - start, 3)
+            place.workdir.log(artifact=draft.path.name, stage=kind.name, units=len(chunk.units), seconds=seconds)
+
+        chunks.run_chunks(todo, compute, place.devices, on_failure=place.stop.set)

@@ -1,0 +1,90 @@
+"""What an outcome depends on: every setting but those that its kind of task lists as without influence.
+
+A new field is in all fingerprints and in all groups of programs until somebody says that it does not matter.
+"""
+
+import fnmatch
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from fedmia_jax import attacks, options, registry
+from fedmia_jax.attacks import contract
+from fedmia_jax.config import schema
+from fedmia_jax.engine import runs
+
+RECIPE = 2  # Raise it whenever the same settings would train other models or fit other attacks.
+# No task reads these: records count by their content, replicates by their index, and views choose among outcomes.
+WITHOUT = ("replicates", "data.*", "attack.views")
+NAMES = ("model.name", *schema.REGISTRIES)  # fields that may name code from outside the package
+
+
+def values(settings: schema.Settings, without: Sequence[str]) -> dict[str, Any]:
+    """Returns the values that an outcome depends on, by dotted name.
+
+    Args:
+      settings: of the point.
+      without: names without influence; `federation.*` stands for a whole group.
+
+    Returns:
+      The values of all other fields that something reads. Attacks that only compare with reference federations take no
+      part in any task, and neither do their options.
+    """
+    patterns = (*WITHOUT, *without, *_of_reference_attacks_only(settings))
+    counted = {
+        name: value
+        for name, value in settings.active.items()
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    }
+    if "attack.names" in counted:
+        counted["attack.names"] = attacks.on_one_model(counted["attack.names"])
+    return counted
+
+
+def _of_reference_attacks_only(settings: schema.Settings) -> list[str]:
+    """Fields that named reference attacks declare and no named attack on one model does."""
+    factories = [attacks.find(name) for name in settings.get("attack.names")]
+    declared = {
+        kind: set(options.declared(*(factory.options for factory in factories if isinstance(factory, kind))))
+        for kind in (contract.ReferenceAttackFactory, contract.ModelAttackFactory)
+    }
+    only = declared[contract.ReferenceAttackFactory] - declared[contract.ModelAttackFactory]
+    return [f"attack.{name}" for name in sorted(only)]
+
+
+def static(settings: schema.Settings, without: Sequence[str]) -> tuple[tuple[str, Any], ...]:
+    """Returns what decides a program: the values above without those that it takes as arguments."""
+    return tuple(sorted(values(settings, (*without, *schema.traced())).items()))
+
+
+def describe(run: runs.Run, without: Sequence[str]) -> dict[str, Any]:
+    """Returns all that an outcome depends on beside its own records and the tasks that it reads.
+
+    Args:
+      run: its settings, replicate and data set.
+      without: see `values`.
+    """
+    counted = values(run.settings, without)
+    return {
+        "settings": counted,
+        "records": run.dataset.fingerprint,
+        "num_classes": run.dataset.num_classes,
+        "replicate": run.replicate,
+        "code": code(run, counted),
+    }
+
+
+def code(run: runs.Run, counted: Mapping[str, Any]) -> dict[str, str]:
+    """Returns what computes: the recipe, the libraries, and the source of what comes from outside this package."""
+    sources = {}
+    for field in NAMES:
+        if field in counted:
+            names = [counted[field]] if isinstance(counted[field], str) else counted[field]
+            sources |= {name: registry.source(name) for name in names if registry.source(name)}
+    module = type(run.module).__module__  # a class may stand in another module than the one that names it
+    if not module.startswith("fedmia_jax."):
+        sources[module] = inspect.getsource(sys.modules[module])
+    return {"recipe": str(RECIPE), "jax": jax.__version__, "backend": jax.default_backend(), **sources}

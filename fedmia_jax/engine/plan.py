@@ -1,0 +1,52 @@
+"""A plan: all tasks of some runs, and each run's way to its results."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from fedmia_jax.engine import chunks, runs, tasks
+from fedmia_jax.storage import artifacts
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Fingerprints of the tasks that one run's results come from, and who reads their snapshots."""
+
+    baseline: str
+    baseline_reader: tasks.Reader
+    federation: str | None = None
+    federation_reader: tasks.Reader | None = None
+    references: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """All units of all kinds, and each run's way to its results.
+
+    Attributes:
+      runs: of one or many points.
+      recipes: one for each run.
+      unit_of: fingerprint of the unit that a task became, by fingerprint of the task.
+      tasks: by fingerprint.
+      units: by name of their kind, in the order of computing.
+    """
+
+    runs: Sequence[runs.Run]
+    recipes: Sequence[Recipe]
+    unit_of: Mapping[str, str]
+    tasks: Mapping[str, Any]
+    units: Mapping[str, list[chunks.Unit]]
+
+    def fitted(self, kept: artifacts.Artifacts, reader: tasks.Reader, cycle: int) -> dict[str, Any]:
+        """Returns the fitted attacks of a reader of one cycle: leaves [P, ...], or [1, ...] for all snapshots."""
+        piece = f"c{cycle + 1}" if reader.per_snapshot else "fitted"
+        fitted = kept.read(self.unit_of[reader.task], piece)["fitted"]
+        return fitted if reader.per_snapshot else jax.tree.map(lambda leaf: leaf[None], fitted)
+
+    def scored(self, kept: artifacts.Artifacts, task: str, piece: str, reader: tasks.Reader) -> dict[str, Any]:
+        """Returns what a task left of one piece: `correct`, perhaps `phi`, and a reader's `scores` and `threshold`."""
+        contents = kept.read(self.unit_of[task], piece)
+        number = str(self.tasks[task].readers.index(reader))
+        return {name: contents[name] for name in ("correct", "phi") if name in contents} | contents[number]

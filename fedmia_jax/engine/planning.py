@@ -1,0 +1,117 @@
+"""What is to be done for some runs: every task once, under the fingerprint that it is shared and found again by.
+
+Points of a sweep that agree on all that an outcome depends on share it, and points that do not never do. A model that
+is wanted after several numbers of epochs is trained once, to the last.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fedmia_jax import randomness
+from fedmia_jax.data import pools
+from fedmia_jax.engine import chunks, influence, kinds, plan, runs, tasks
+from fedmia_jax.fingerprints import digest, fingerprint
+
+
+class Wanted:
+    """Tasks by fingerprint, each with all that is wanted of it: epochs of a model, readers of a federation."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, Any] = {}
+        self.extras: dict[str, list[Any]] = {}
+
+    def add(self, mark: str, task: tasks.Task, extra: Any = None) -> str:
+        """Enters a task under its fingerprint, and one more thing that is wanted of it; returns the fingerprint."""
+        self.tasks.setdefault(mark, task)
+        extras = self.extras.setdefault(mark, [])
+        if extra is not None and extra not in extras:
+            extras.append(extra)
+        return mark
+
+
+def make_plan(every_run: Sequence[runs.Run], *, keep_models: bool = False) -> plan.Plan:
+    """Lists what is to be done for some runs, everything once.
+
+    Args:
+      every_run: of one or many points.
+      keep_models: federations leave their snapshots too; those that were run without are run again.
+
+    Returns:
+      The plan; nothing has been computed.
+    """
+    wanted = Wanted()
+    recipes = [_add(wanted, run) for run in every_run]
+    unit_of, completed = {}, {}
+    units: dict[str, list[chunks.Unit]] = {kind.name: [] for kind in kinds.KINDS}
+    for mark, task in wanted.tasks.items():
+        extras = wanted.extras[mark]
+        if isinstance(task, tasks.Model):
+            extras = sorted(extras)
+            task = dataclasses.replace(task, epochs=tuple(extras))
+        elif isinstance(task, (tasks.Baseline, tasks.Federation)):
+            task = dataclasses.replace(task, readers=tuple(extras))
+        plain = [dataclasses.asdict(extra) if isinstance(extra, tasks.Reader) else extra for extra in extras]
+        unit = task.unit(fingerprint(mark, plain, keep_models and not isinstance(task, tasks.Model)))
+        unit_of[mark], completed[mark] = unit.fingerprint, task
+        units[task.NAME].append(unit)
+    return plan.Plan(every_run, recipes, unit_of, completed, units)
+
+
+def _add(wanted: Wanted, run: runs.Run) -> plan.Recipe:
+    """Enters all that one run needs."""
+    plans = run.plans
+    central, local = plans.central_epochs, plans.rounds.local_epochs
+    target = wanted.add(*_model(run, run.dealt.federation, randomness.Purpose.CENTRALISED, 0), central)
+    first = _add_fit(wanted, run, plans.shadows.epochs or central)
+    without = influence.describe(run, tasks.Baseline.WITHOUT)
+    baseline = fingerprint("baseline", without, target, central, digest(run.scored))
+    wanted.add(baseline, tasks.Baseline(run, target, central), first)
+    if not plans.rounds.cycles:
+        return plan.Recipe(baseline, first)
+    if plans.shadows.kind == "federated":
+        second = _add_shadow_federations(wanted, run)
+    else:
+        second = _add_fit(wanted, run, plans.shadows.epochs or local)
+    federation = wanted.add(*_federation(run, run.shards), second)
+    shared = dataclasses.replace(run, replicate=0)
+    audited = run.audit.references if run.audit else ()
+    references = [wanted.add(*_federation(shared, shards, number)) for number, shards in enumerate(audited)]
+    return plan.Recipe(baseline, first, federation, second, tuple(references))
+
+
+def _federation(run: runs.Run, shards: pools.Shards, number: int | None = None) -> tuple[str, tasks.Federation]:
+    """A federation and its fingerprint."""
+    task = tasks.Federation(run, shards, number)
+    depends = influence.describe(run, task.WITHOUT)
+    contents = [digest(shards.indices, shards.mask), digest(run.scored), digest(run.plans.order)]
+    return fingerprint("federation", depends, contents, task.with_phi, number), task
+
+
+def _model(run: runs.Run, rows: np.ndarray, purpose: randomness.Purpose, number: int) -> tuple[str, tasks.Model]:
+    """A central model and its fingerprint, into which epochs do not enter."""
+    task = tasks.Model(run, rows, purpose, number)
+    return fingerprint("model", influence.describe(run, task.WITHOUT), int(purpose), number, digest(rows)), task
+
+
+def _add_fit(wanted: Wanted, run: runs.Run, epochs: int) -> tasks.Reader:
+    """Enters central shadows and the attacks on them."""
+    models = tuple(
+        wanted.add(*_model(run, rows, randomness.Purpose.SHADOW, number), epochs)
+        for number, rows in enumerate(run.split.members)
+    )
+    task = tasks.Fit(run, models, epochs)
+    mark = fingerprint("fit", influence.describe(run, task.WITHOUT), models, epochs, digest(run.split.non_members))
+    return tasks.Reader(wanted.add(mark, task), run.plans.model_attacks, per_snapshot=False)
+
+
+def _add_shadow_federations(wanted: Wanted, run: runs.Run) -> tasks.Reader:
+    """Enters shadow federations and the attacks on their snapshots."""
+    shards = tuple(pools.deal_like(run.shards, members) for members in run.split.members)
+    task = tasks.ShadowFederations(run, shards)
+    dealt = [digest(of_shadow.indices, of_shadow.mask) for of_shadow in shards]
+    contents = [dealt, digest(run.split.non_members), digest(run.plans.order)]
+    mark = fingerprint("shadow federations", influence.describe(run, task.WITHOUT), contents)
+    return tasks.Reader(wanted.add(mark, task), run.plans.model_attacks, per_snapshot=True)

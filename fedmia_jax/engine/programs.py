@@ -1,0 +1,285 @@
+"""Many models at once: the only place where the model axis S is added.
+
+A function of one model becomes a program over S of them: the S axis split over all devices (on a CPU one XLA host
+device per core), vmapped on each (on a CPU over as many as fit a core's cache).
+Results do not depend on S, on the number of devices or on the chunk size, because every model draws its randomness
+from its own key. Chunks that fit the memory are made in `chunks.py`.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedmia_jax import defenses, protocols, types
+from fedmia_jax.defenses import contract as defenses_contract
+from fedmia_jax.learning import networks, training
+from fedmia_jax.protocols import contract as protocols_contract
+
+AXIS = "models"
+CORE_CACHE = 2**20  # bytes, about the second-level cache of a core
+
+
+def make_parallel(fn: Callable[..., Any], *, devices: Sequence[jax.Device] | None = None) -> Callable[..., Any]:
+    """Lifts a function of one model to S models on all devices.
+
+    Args:
+      fn: `(shared, model, **static) -> pytree`, pure. `shared` is seen whole by every model.
+      devices: devices to split S over; all by default, and never more than there are models.
+
+    Returns:
+      `call(shared, batched, **static) -> pytree`: leaves of `batched` and of the result carry the leading axis S;
+      static keyword arguments are numbers or strings that decide shapes. Compiled once for each S and shape.
+    """
+    devices = tuple(jax.devices() if devices is None else devices)
+
+    def program(shared: Any, batched: Any, *, num_devices: int, static: tuple[tuple[str, Any], ...]) -> Any:
+        def local(shared: Any, batched: Any) -> Any:
+            model_fn = functools.partial(fn, shared, **dict(static))
+            if devices[0].platform != "cpu":
+                return jax.vmap(model_fn)(batched)
+            together = models_in_cache(batched)
+            return jax.lax.map(model_fn, batched, batch_size=together if together > 1 else None)
+
+        if num_devices == 1:
+            return local(shared, batched)
+        mesh = jax.sharding.Mesh(np.array(devices[:num_devices]), (AXIS,))
+        spec = jax.sharding.PartitionSpec
+        # No model talks to another, so there is nothing for the replication check to find.
+        mapped = jax.shard_map(local, mesh=mesh, in_specs=(spec(), spec(AXIS)), out_specs=spec(AXIS), check_vma=False)
+        return mapped(shared, batched)
+
+    compiled = jax.jit(program, static_argnames=("num_devices", "static"))
+
+    def call(shared: Any, batched: Any, **static: Any) -> Any:
+        num_models = jax.tree.leaves(batched)[0].shape[0]
+        num_devices = min(len(devices), num_models)
+        padding = -num_models % num_devices
+        if padding:
+            batched = jax.tree.map(
+                lambda leaf: leaf[np.minimum(np.arange(num_models + padding), num_models - 1)], batched
+            )
+        with jax.default_device(devices[0]):
+            result = compiled(shared, batched, num_devices=num_devices, static=tuple(sorted(static.items())))
+        return jax.tree.map(lambda leaf: leaf[:num_models], result) if padding else result
+
+    return call
+
+
+def models_in_cache(batched: Any) -> int:
+    """Returns how many models a CPU core should take at a time, at least one.
+
+    Small models go together, which saves dispatch; of large ones a core finishes one before the next, since a step
+    over several would fetch each model's state from main memory again (8% faster at 600-128-100, batch 128).
+
+    Args:
+      batched: pytree with the leading axis S.
+    """
+    leaves = jax.tree.leaves(batched)
+    num_models = leaves[0].shape[0]
+    return min(num_models, max(1, CORE_CACHE * num_models // sum(leaf.nbytes for leaf in leaves)))
+
+
+def training_nbytes(module: nn.Module, *, num_features: int, batch_size: int) -> int:
+    """Returns the memory of one model in training, in bytes.
+
+    Counts parameters and two optimizer moments before and after a program, gradients and updates, a copy of all on
+    its way to disk, and the activations of a minibatch.
+
+    Args:
+      module: the network.
+      num_features: D.
+      batch_size: records per update.
+    """
+    shapes = param_shapes(module, num_features=num_features)
+    widths = num_features + 3 * sum(shape[-1] for shape in shapes)
+    return 12 * params_nbytes(module, num_features=num_features) + 4 * batch_size * widths
+
+
+def params_nbytes(module: nn.Module, *, num_features: int) -> int:
+    """Returns the memory of one model's parameters, in bytes."""
+    return 4 * sum(int(np.prod(shape)) for shape in param_shapes(module, num_features=num_features))
+
+
+@functools.cache
+def param_shapes(module: nn.Module, *, num_features: int) -> list[tuple[int, ...]]:
+    """Returns the shapes of a model's parameters."""
+    shapes = jax.eval_shape(networks.make_init(module, num_features=num_features), jax.random.key(0))
+    return [leaf.shape for leaf in jax.tree.leaves(shapes)]
+
+
+def cut(epochs: Sequence[int], *, pieces: int = 10) -> list[tuple[int, int]]:
+    """Cuts training into about ten runs of epochs, (first, end) each, for one look at every tenth.
+
+    Args:
+      epochs: after which a model is wanted; the last is where training ends, and every one ends a run.
+      pieces: runs, if it were for the last alone.
+    """
+    last = max(epochs)
+    bounds = sorted({*epochs, *(round(piece * last / pieces) for piece in range(pieces + 1))})
+    return list(itertools.pairwise(bounds))
+
+
+def all_finite(params: types.Params) -> jax.Array:
+    """Whether every parameter is a finite number: bool[]."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Learning:
+    """What decides the programs that train: hashable, traced numbers at their defaults.
+
+    Attributes:
+      network: the flax module that travels.
+      training: optimizer and batch size.
+      defences: those of every node.
+      num_features: D.
+    """
+
+    network: nn.Module
+    training: training.Options
+    defences: defenses.Chosen
+    num_features: int
+
+    def make_start(self, defended: defenses_contract.Defended) -> training.StartFn:
+        """Returns `start(key)` of one model."""
+        init_fn = networks.make_init(self.network, num_features=self.num_features)
+        return training.make_start(init_fn, optimizer=self.training.optimizer, defences=defended)
+
+    def make_fit(self, defended: defenses_contract.Defended, *, skip_empty: bool) -> training.FitFn:
+        """Returns `fit(...)` of one model, see `training.make_fit`."""
+        return training.make_fit(
+            networks.make_apply(self.network),
+            optimizer=self.training.optimizer,
+            batch_size=self.training.batch_size,
+            skip_empty=skip_empty,
+            split=networks.make_split(self.network),
+            defences=defended,
+        )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Models:
+    """What S models train with; every leaf leads with S."""
+
+    shard: types.Shard  # leaves [S, n], or [S, N, n] of federations
+    hyper: types.Hyper
+    key: jax.Array
+
+
+class Programs(NamedTuple):
+    """The compiled programs of one group: they take S models, and are compiled once for each S and shape."""
+
+    start: Callable[..., Any]
+    advance: Callable[..., Any]
+
+
+START, TRAIN, RECORD = 0, 1, 2  # what a model's key is folded with for each of its streams
+
+
+@functools.cache
+def make_train(learning: Learning, *, devices: tuple[jax.Device, ...]) -> Programs:
+    """Builds the training of S models, each on one shard of its own.
+
+    Args:
+      learning: network, training and defences; what acts at a hand-off does nothing here.
+      devices: where S is split over.
+
+    Returns:
+      `start(keys) -> state` and `advance(records, state, models, epochs) -> (state, finite bool[S])` where `epochs` is
+      (first, end).
+    """
+    defended = learning.defences.make()
+    start_fn = learning.make_start(defended)
+    fit_fn = learning.make_fit(defended, skip_empty=False)
+
+    def advance_model(shared: tuple[types.Records, Any], inputs: tuple[Any, Models]) -> tuple[Any, jax.Array]:
+        (records, epochs), (state, model) = shared, inputs
+        keys = [jax.random.fold_in(model.key, stream) for stream in (TRAIN, RECORD)]
+        state = fit_fn(state, records, model.shard, model.hyper, keys[0], epochs, keys[1])
+        return state, all_finite(state.params)
+
+    start_many = make_parallel(lambda shared, key: start_fn(jax.random.fold_in(key, START)), devices=devices)
+    advance_many = make_parallel(advance_model, devices=devices)
+
+    def advance(records: types.Records, state: Any, models: Models, epochs: tuple[int, int]) -> Any:
+        return advance_many((records, epochs), (state, models))
+
+    return Programs(lambda keys: start_many((), keys), advance)
+
+
+@functools.cache
+def make_federate(
+    learning: Learning,
+    kind: str,
+    options: Any,
+    *,
+    devices: tuple[jax.Device, ...],
+    skip_empty: bool = False,
+) -> Programs:
+    """Builds S federations, each over shards of its own.
+
+    Args:
+      learning: network, training and defences.
+      kind: the protocol, see `protocols.find`.
+      options: the protocol's own options.
+      devices: where S is split over.
+      skip_empty: see `training.make_fit`.
+
+    Returns:
+      `start(keys) -> state` and `advance(records, state, models, orders i32[S, 1, N], local_epochs, cycle) -> (state,
+      snapshots, finite)` for one cycle, where the shards of `models` lead with [S, N], snapshots and `finite` with
+      [S, P].
+    """
+    defended = learning.defences.make()
+    start_fn = learning.make_start(defended)
+    fit_fn = learning.make_fit(defended, skip_empty=skip_empty)
+    hand_off = defenses_contract.make_hand_off(defended)
+    optimizer = learning.training.optimizer
+
+    def fresh(params: types.Params) -> types.TrainState:
+        return types.TrainState(params, training.fresh_opt_state(params, optimizer=optimizer, defences=defended))
+
+    def make_protocol(record_key: jax.Array) -> protocols_contract.Protocol:
+        def visit(
+            state: types.TrainState,
+            records: types.Records,
+            shard: types.Shard,
+            hyper: types.Hyper,
+            key: jax.Array,
+            local_epochs: types.Array,
+        ) -> types.TrainState:
+            trained = fit_fn(state, records, shard, hyper, key, (0, local_epochs), record_key)
+            handed_off = hand_off(state.params, trained.params, key, hyper.levels)
+            return types.TrainState(handed_off, trained.opt_state)
+
+        return protocols.find(kind).make(options, protocols_contract.Node(start_fn, fresh, visit))
+
+    def start_model(shared: tuple[()], key: jax.Array) -> Any:
+        return make_protocol(key).init(jax.random.fold_in(key, START))
+
+    def advance_model(shared: Any, inputs: tuple[Any, Models, jax.Array]) -> tuple[Any, types.Params, jax.Array]:
+        (records, local_epochs, cycle), (state, model, orders) = shared, inputs
+        keys = [jax.random.fold_in(model.key, stream) for stream in (TRAIN, RECORD)]
+        federation = protocols_contract.Federation(records, model.shard, model.hyper, keys[0], local_epochs)
+        run_cycles = protocols_contract.make_cycles(make_protocol(keys[1]))
+        state, snapshots = run_cycles(state, federation, orders, cycle)
+        snapshots = jax.tree.map(lambda leaf: leaf[0], snapshots)
+        return state, snapshots, jax.vmap(all_finite)(snapshots)
+
+    start_many = make_parallel(start_model, devices=devices)
+    advance_many = make_parallel(advance_model, devices=devices)
+
+    def advance(
+        records: types.Records, state: Any, models: Models, orders: np.ndarray, local_epochs: int, cycle: int
+    ) -> Any:
+        return advance_many((records, local_epochs, cycle), (state, models, orders))
+
+    return Programs(lambda keys: start_many((), keys), advance)

@@ -1,0 +1,281 @@
+"""What there is to run: independent runs, and the records that each drew."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedmia_jax import attacks, data, defenses, errors, options, protocols, randomness, types
+from fedmia_jax.attacks import contract as attacks_contract
+from fedmia_jax.audit import views
+from fedmia_jax.config import schema, sweeps
+from fedmia_jax.data import dataset as datasets
+from fedmia_jax.data import pools
+from fedmia_jax.engine import programs
+from fedmia_jax.learning import networks, training
+from fedmia_jax.protocols import contract as protocols_contract
+from fedmia_jax.schedule import Schedule
+
+UNHONOURED = ("answer",)  # hooks of a defence that no program of the engine asks for yet
+
+
+@dataclasses.dataclass(frozen=True)
+class Plans:
+    """What the settings say to each part of the science, as that declares its own options.
+
+    Attributes:
+      settings: all of them.
+    """
+
+    settings: schema.Settings
+
+    @functools.cached_property
+    def training(self) -> training.Options:
+        """How a party trains."""
+        return self.settings.read("training", training.Options)
+
+    @functools.cached_property
+    def network(self) -> networks.Options:
+        """The network that travels."""
+        return self.settings.read("model", networks.Options)
+
+    @functools.cached_property
+    def rounds(self) -> protocols_contract.Options:
+        """Nodes, cycles and local epochs."""
+        return self.settings.read("federation", protocols_contract.Options)
+
+    @functools.cached_property
+    def protocol(self) -> protocols_contract.Factory:
+        """How models travel."""
+        return protocols.find(self.rounds.kind)
+
+    @functools.cached_property
+    def protocol_options(self) -> Any:
+        """The protocol's own options."""
+        return self.settings.read("federation", self.protocol.options)
+
+    @functools.cached_property
+    def defences(self) -> defenses.Chosen:
+        """What every node does to leak less."""
+        return defenses.choose(self.settings.get("defense.names"), self.settings.group("defense"))
+
+    @functools.cached_property
+    def references(self) -> pools.ReferenceOptions:
+        """Reference federations."""
+        return self.settings.read("shadow", pools.ReferenceOptions)
+
+    @functools.cached_property
+    def shadows(self) -> schema.Shadows:
+        """How shadows are trained."""
+        return self.settings.read("shadow", schema.Shadows)
+
+    @functools.cached_property
+    def model_attacks(self) -> attacks.Chosen:
+        """The attacks on one model."""
+        names = attacks.on_one_model(self.settings.get("attack.names"))
+        return attacks.choose(names, self.settings.group("attack"))
+
+    @functools.cached_property
+    def reference_attacks(self) -> attacks.Chosen:
+        """The attacks that compare with reference federations."""
+        names = attacks.with_references(self.settings.get("attack.names"))
+        return attacks.choose(names, self.settings.group("attack"))
+
+    @property
+    def hyper(self) -> types.Hyper:
+        """The numbers of training that programs take as arguments."""
+        return types.Hyper(self.training.learning_rate, self.network.dropout_rate, self.defences.levels)
+
+    @property
+    def central_epochs(self) -> int:
+        """Epochs of the centralised target."""
+        return self.settings.get("federation.centralised_epochs") or self.rounds.local_epochs
+
+    @functools.cached_property
+    def order(self) -> np.ndarray:
+        """Who trains when, i32[C, N]: the same for all replicates, shadows and references, and known to everybody."""
+        seed = self.settings.get("seed")
+        generator = randomness.make_generator(seed, 0, randomness.Purpose.ORDER)
+        order = protocols_contract.draw_order(
+            self.rounds.order, generator, nodes=self.rounds.nodes, cycles=self.rounds.cycles
+        )
+        for place, hook in self.defences.make().hooks("order"):
+            order = hook(randomness.make_generator(seed, 0, randomness.Purpose.ORDER, place + 1), order)
+        return order
+
+    @functools.cached_property
+    def schedule(self) -> Schedule:
+        """Who trained each snapshot from which, and who received it."""
+        return self.protocol.schedule(self.order)
+
+    @property
+    def snapshots_per_cycle(self) -> int:
+        """P."""
+        return len(self.schedule) // max(self.rounds.cycles, 1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """One independent repetition of one point: its settings and the records that it drew."""
+
+    plans: Plans
+    values: Mapping[str, Any]  # what sets the point apart, by dotted name
+    replicate: int
+    dataset: datasets.Dataset
+    dealt: pools.Pools
+    shards: pools.Shards  # [N, n]
+    split: pools.ShadowSplit
+    audit: pools.Audit | None = None
+
+    @property
+    def settings(self) -> schema.Settings:
+        """All settings of the point."""
+        return self.plans.settings
+
+    @functools.cached_property
+    def scored(self) -> np.ndarray:
+        """Rows of the scored records, i32[M]: the federation's pool, then the test pool; or those of the audit."""
+        if self.audit is not None:
+            return self.audit.rows
+        return np.concatenate([self.dealt.federation, self.dealt.test])
+
+    @functools.cached_property
+    def owners(self) -> np.ndarray:
+        """Owner of every scored record, i32[M]: the node's index, -1 in the test pool, -2 if dealt to no node."""
+        owners = np.full(len(self.dataset.labels), -2, np.int32)
+        owners[self.dealt.test] = -1
+        return self.shards.owners(owners)[self.scored]
+
+    @property
+    def reference_owners(self) -> np.ndarray:
+        """Owner of every scored record in every reference federation, i32[J, M]: the node's index, or -1."""
+        outside = np.full(len(self.dataset.labels), -1, np.int32)
+        assert self.audit is not None
+        return np.stack([shards.owners(outside)[self.scored] for shards in self.audit.references])
+
+    @property
+    def module(self) -> nn.Module:
+        """The network that travels."""
+        return networks.make_network(self.plans.network, num_classes=self.dataset.num_classes)
+
+    @property
+    def learning(self) -> programs.Learning:
+        """What decides the programs that train."""
+        return programs.Learning(
+            self.module,
+            options.static(self.plans.training),
+            self.plans.defences.static,
+            self.dataset.features.shape[1],
+        )
+
+    def key(self, purpose: randomness.Purpose, *numbers: int) -> jax.Array:
+        """Returns the key of one purpose and its index; it depends on seed, replicate, purpose and index only."""
+        return randomness.make_key(self.settings.get("seed"), self.replicate, purpose, *numbers)
+
+
+def hyper(runs: Sequence[Run]) -> types.Hyper:
+    """Returns the traced numbers of training of every run, leaves f32[len(runs)]."""
+    return jax.tree.map(lambda *values: jnp.array(values, jnp.float32), *(run.plans.hyper for run in runs))
+
+
+def check(plans: Plans) -> None:
+    """Checks the names of registered things, before records are read.
+
+    Raises:
+      InputError: no such network, attack, view, protocol or defence; attacks that want references without any; a
+        defence that the engine cannot honour.
+    """
+    data.find(plans.settings.get("data.name"))
+    networks.make_network(plans.network, num_classes=2)
+    attacks.check(plans.settings.get("attack.names"))
+    attacks.make_model_attacks(plans.model_attacks, num_classes=2)
+    for name, defence in zip(plans.defences.names, plans.defences.make().defences, strict=True):
+        for hook in UNHONOURED:
+            if getattr(defence, hook) is not None:
+                raise errors.InputError(
+                    f"defense.names={name!r}: acts on {hook}, which nothing here can honour yet; leave it out"
+                )
+    _check_views(plans)
+
+
+def _check_views(plans: Plans) -> None:
+    """Checks views against the federation's schedule, and that attacks with references have some."""
+    schedule = plans.schedule if plans.rounds.cycles else Schedule.cyclic(nodes=plans.rounds.nodes, cycles=1)
+    if len(schedule) % max(plans.rounds.cycles, 1):
+        raise errors.InputError(
+            f"federation.kind={plans.rounds.kind!r}: its schedule has {len(schedule)} snapshots in "
+            f"{plans.rounds.cycles} cycles; every cycle must leave as many"
+        )
+    names = plans.settings.get("attack.views")
+    parties = [party for name in names for party in views.make_view(name, schedule)]
+    if not parties:
+        raise errors.InputError(f"attack.views={names!r}: name a view; {views.KNOWN}")
+    setup = attacks_contract.Setup(plans.rounds.nodes, [party.mask for party in parties])
+    attacks.make_reference_attacks(plans.reference_attacks, setup)
+    if plans.reference_attacks.names and not plans.references.federations:
+        raise errors.InputError(
+            f"shadow.federations=0: attack.names={plans.reference_attacks.names[0]!r} compares with reference "
+            "federations; set some, 16 or more"
+        )
+
+
+def prepare(points: Sequence[sweeps.Point]) -> list[Run]:
+    """Reads the records of every point and draws those of its replicates; what points share is made once.
+
+    Raises:
+      InputError: unusable records, or records that do not suffice for the pools, nodes or shadows.
+    """
+    every = [(Plans(point.settings), point.values) for point in points]
+    for plans, _ in every:
+        check(plans)
+    read = functools.cache(data.read)
+    load = functools.cache(functools.partial(datasets.load, read=read))
+    draw = functools.cache(functools.partial(_draw, load))
+    runs = []
+    for plans, values in every:
+        settings = plans.settings
+        drawing = (
+            settings.read("data", datasets.Options),
+            settings.read("data", data.find(settings.get("data.name")).options),
+            settings.read("data", pools.Options),
+            settings.read("shadow", pools.ShadowOptions),
+            plans.references,
+            plans.rounds.nodes,
+            settings.get("seed"),
+        )
+        for replicate in range(settings.get("replicates")):
+            runs.append(Run(plans, values, replicate, *draw(*drawing, replicate)))
+            if plans.shadows.kind == "federated":
+                pools.deal_like(runs[-1].shards, runs[-1].split.members[0])
+    return runs
+
+
+def _draw(
+    load: Callable[..., datasets.Dataset],
+    records: datasets.Options,
+    reader: Any,
+    dealing: pools.Options,
+    shadows: pools.ShadowOptions,
+    references: pools.ReferenceOptions,
+    nodes: int,
+    seed: int,
+    replicate: int,
+) -> tuple[datasets.Dataset, pools.Pools, pools.Shards, pools.ShadowSplit, pools.Audit | None]:
+    """Data set, pools, shards, shadow records and audited records of one replicate."""
+    dataset, draw = load(records, reader), {"seed": seed, "replicate": replicate}
+    audit = None
+    if references.federations:
+        common = pools.make_pools(len(dataset.labels), dealing, name=records.name, seed=seed, replicate=0)
+        audit = pools.draw_audit(common, dataset.labels, dealing, references, nodes=nodes, seed=seed)
+        dealt = pools.redraw(common, **draw)
+    else:
+        dealt = pools.make_pools(len(dataset.labels), dealing, name=records.name, **draw)
+    shards = pools.deal(dealt.federation, dataset.labels, dealing, nodes=nodes, **draw)
+    split = pools.draw_shadows(dealt.shadow, shadows, target_size=len(dealt.federation), **draw)
+    datasets.check_classes(dataset, dealt, replicate=replicate)
+    return dataset, dealt, shards, split, audit

@@ -1,0 +1,228 @@
+"""The kinds of work, what each takes in shapes, updates and memory, and what its outcome depends on.
+
+A task says what is to be done, its unit what that takes. `NAME` is what people read, `WITHOUT` lists the settings that
+have no influence on its outcome. How it is computed stands in the registry `kinds.py`.
+"""
+
+import dataclasses
+from collections.abc import Hashable, Iterable
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from fedmia_jax import attacks, randomness
+from fedmia_jax.data import pools
+from fedmia_jax.engine import chunks, influence, programs, runs, scoring
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """Who scores snapshots: attacks fitted by a `Fit`, or snapshot by snapshot by `ShadowFederations`.
+
+    Attributes:
+      task: fingerprint of that task.
+      attacks: the attacks on one model.
+      per_snapshot: fitted for each snapshot by itself.
+    """
+
+    task: str
+    attacks: attacks.Chosen
+    per_snapshot: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """One centrally trained model, a target or a shadow; leaves a piece `e100` after so many epochs."""
+
+    run: runs.Run
+    rows: np.ndarray  # i32[n]
+    purpose: randomness.Purpose
+    number: int
+    epochs: tuple[int, ...] = ()
+
+    NAME: ClassVar = "central models"
+    WITHOUT: ClassVar = ("federation.*", "shadow.*", "attack.*")
+
+    def unit(self, fingerprint: str) -> chunks.Unit:
+        """Returns what it takes."""
+        training, params = _nbytes(self.run)
+        return chunks.Unit(
+            fingerprint,
+            _static(self.run, self.WITHOUT, len(self.rows), self.epochs),
+            self,
+            steps=self.epochs[-1] * _updates(self.run, [len(self.rows)]),
+            nbytes=training + params + 16 * len(self.rows),
+            num_models=1,
+            shown={"epochs": self.epochs[-1]},
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fit:
+    """The attacks of one adversary, fitted on central shadows; leaves `fitted`."""
+
+    run: runs.Run
+    models: tuple[str, ...]  # fingerprints of the shadows
+    epochs: int
+
+    NAME: ClassVar = "attacks"
+    WITHOUT: ClassVar = ("federation.*", "shadow.*")
+
+    def unit(self, fingerprint: str) -> chunks.Unit:
+        """Returns what it takes: its memory is a device's, which fits one adversary after the other."""
+        _, params = _nbytes(self.run)
+        split, count = self.run.split, len(self.models)
+        num_records = split.members.shape[1] + split.non_members.shape[1]
+        return chunks.Unit(
+            fingerprint,
+            _static(self.run, self.WITHOUT, count, split.members.shape, split.non_members.shape),
+            self,
+            steps=1.0,
+            **_memory(count * (params + 9 * num_records), _fit_nbytes(self.run, num_records)),
+            most=8,
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Baseline:
+    """Scores of all records at the centralised target; leaves `scores`, leaves [1, ...]."""
+
+    run: runs.Run
+    model: str  # fingerprint of the target
+    epochs: int
+    readers: tuple[Reader, ...] = ()
+
+    NAME: ClassVar = "baselines"
+    WITHOUT: ClassVar = Model.WITHOUT
+
+    def unit(self, fingerprint: str) -> chunks.Unit:
+        """Returns what it takes."""
+        _, params = _nbytes(self.run)
+        num_scored = len(self.run.scored)
+        return chunks.Unit(
+            fingerprint,
+            _static(self.run, self.WITHOUT, num_scored, tuple(reader.attacks for reader in self.readers)),
+            self,
+            steps=1.0,
+            **_memory(params + (5 + 4 * len(self.readers)) * num_scored, _scoring_nbytes(self.run)),
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ShadowFederations:
+    """Shadow federations of one adversary, with attacks fitted at every snapshot; leaves `c1`, `c2`, .. [P, ...]."""
+
+    run: runs.Run
+    shards: tuple[pools.Shards, ...]
+
+    NAME: ClassVar = "shadow federations"
+    WITHOUT: ClassVar = ("federation.centralised_epochs", "shadow.*")
+
+    def unit(self, fingerprint: str) -> chunks.Unit:
+        """Returns what it takes."""
+        run, count = self.run, len(self.shards)
+        training, params = _nbytes(run)
+        rounds, positions = run.plans.rounds, run.plans.snapshots_per_cycle
+        updates = sum(_updates(run, shards.sizes) for shards in self.shards)
+        largest = max(int(shards.sizes.max()) for shards in self.shards)
+        fitting = _fit_nbytes(run, run.split.non_members.shape[1] + largest)
+        return chunks.Unit(
+            fingerprint,
+            _static(run, self.WITHOUT, len(run.scored), run.split.members.shape, run.split.non_members.shape),
+            self,
+            steps=rounds.cycles * rounds.local_epochs * updates,
+            **_memory(count * (training + 2 * positions * params), fitting, at_once=positions),
+            alone=True,
+            num_models=count,
+            shown={"nodes": rounds.nodes, "epochs": rounds.local_epochs},
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Federation:
+    """One federation and the scores of all records at its hand-offs; leaves `c1`, `c2`, .. [P, ...].
+
+    A reference federation has a number, and no reader but the comparison with the target.
+    """
+
+    run: runs.Run
+    shards: pools.Shards
+    number: int | None = None
+    readers: tuple[Reader, ...] = ()
+
+    NAME: ClassVar = "federations"
+    WITHOUT: ClassVar = ("federation.centralised_epochs", "shadow.*", "attack.*")
+
+    @property
+    def key(self) -> jax.Array:
+        """The key of its randomness."""
+        if self.number is None:
+            return self.run.key(randomness.Purpose.FEDERATED)
+        return self.run.key(randomness.Purpose.REFERENCE, self.number)
+
+    @property
+    def with_phi(self) -> bool:
+        """Whether it leaves `phi` of every record, for attacks with references."""
+        return bool(self.run.plans.references.federations)
+
+    def unit(self, fingerprint: str) -> chunks.Unit:
+        """Returns what it takes: the snapshots of one cycle are in memory at once, scored, and gone."""
+        run = self.run
+        training, params = _nbytes(run)
+        rounds, positions, num_scored = run.plans.rounds, run.plans.snapshots_per_cycle, len(run.scored)
+        scores = positions * num_scored * (5 + 4 * sum(len(reader.attacks.names) for reader in self.readers))
+        readers = tuple((reader.attacks, reader.per_snapshot) for reader in self.readers)
+        state = training + 2 * positions * params + 2 * scores + 4 * num_scored + 16 * self.shards.mask.size
+        return chunks.Unit(
+            fingerprint,
+            _static(run, self.WITHOUT, num_scored, self.with_phi, readers),
+            self,
+            steps=rounds.cycles * rounds.local_epochs * _updates(run, self.shards.sizes),
+            **_memory(state, _scoring_nbytes(run)),
+            num_models=1,
+            shown={"nodes": rounds.nodes, "epochs": rounds.local_epochs},
+        )
+
+
+Task = Model | Fit | Baseline | ShadowFederations | Federation
+
+
+def _static(run: runs.Run, without: tuple[str, ...], *more: Hashable) -> Hashable:
+    """What decides the programs of a task: all settings but traced ones and those without influence, and its shapes."""
+    return (influence.static(run.settings, without), run.dataset.fingerprint, *more)
+
+
+def _updates(run: runs.Run, sizes: Iterable[int]) -> int:
+    """Updates of one epoch over shards of these sizes."""
+    return sum(-(-int(size) // run.plans.training.batch_size) for size in sizes)
+
+
+def _memory(state: int, work: int, *, at_once: int = 1) -> dict[str, Any]:
+    """A unit's bytes: a CPU core works at one unit after the other, an accelerator at all of its units at once."""
+    if jax.default_backend() == "cpu":
+        return {"nbytes": state, "fixed_nbytes": work}
+    return {"nbytes": state + at_once * work}
+
+
+def _nbytes(run: runs.Run) -> tuple[int, int]:
+    """Memory of a model in training, and of its parameters alone."""
+    num_features = run.dataset.features.shape[1]
+    batch_size = run.plans.training.batch_size
+    training = programs.training_nbytes(run.module, num_features=num_features, batch_size=batch_size)
+    return training, programs.params_nbytes(run.module, num_features=num_features)
+
+
+def _scoring_nbytes(run: runs.Run) -> int:
+    """Memory of a block of records on its way through a model and the attacks."""
+    return scoring.RECORD_BLOCK * 4 * (run.dataset.features.shape[1] + 8 * run.dataset.num_classes)
+
+
+def _fit_nbytes(run: runs.Run, num_records: int) -> int:
+    """Memory of fitting one attack, each shadow asked about so many records."""
+    return scoring.fit_nbytes(
+        num_classes=run.dataset.num_classes,
+        num_features=run.dataset.features.shape[1],
+        num_shadows=run.settings.get("shadow.count"),
+        num_records=num_records,
+    )

@@ -1,0 +1,125 @@
+"""What a protocol gives: how one model, or several, travel through a federation in a cycle.
+
+A protocol is a pair of pure functions, `init` and `round`, and a schedule. It trains nodes with the `visit` that it is
+given and with nothing else: there the node's own training and all defences are, so a protocol honours them without
+knowing of them.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedmia_jax import options, types
+from fedmia_jax.schedule import Schedule
+
+ORDERS = ("fixed", "random")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """How models travel; a protocol may declare more."""
+
+    kind: str = options.option("sequential", "protocol, a name in protocols.PROTOCOLS or package.module:name")
+    nodes: int = options.option(3, "participants", low=1)
+    cycles: int = options.option(5, "rounds over all nodes; 0: only the centralised baseline", low=0)
+    local_epochs: int = options.option(100, "epochs of one visit", low=1)
+    order: str = options.option(
+        "fixed", "order of the nodes in a cycle; random: drawn for each cycle, known to everybody", choices=ORDERS
+    )
+
+
+class Node(NamedTuple):
+    """What a protocol may do with a node, for one model, pure and not jitted.
+
+    Attributes:
+      start: `(key) -> TrainState`, the initial model.
+      fresh: `(params) -> TrainState`, a model with a fresh optimizer.
+      visit: `(state, records, shard, hyper, key, local_epochs) -> TrainState`, the node's training and then what its
+        defences do to what is handed off.
+    """
+
+    start: Callable[[jax.Array], types.TrainState]
+    fresh: Callable[[types.Params], types.TrainState]
+    visit: Callable[..., types.TrainState]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Federation:
+    """The parties of one federation, as a compiled program takes them."""
+
+    records: types.Records  # the whole data set
+    shards: types.Shard  # leaves [N, n]
+    hyper: types.Hyper
+    key: jax.Array  # of all visits
+    local_epochs: types.Array  # i32[]
+
+
+class Protocol(NamedTuple):
+    """A protocol as pure functions of one federation, not jitted.
+
+    Attributes:
+      init: `(key) -> state`, what travels before the first cycle.
+      round: `(state, Federation, order i32[N], cycle i32[]) -> (state, snapshots)`, one cycle; leaves of `snapshots`
+        are parameters with a leading axis P, in training order, as the schedule names them. Randomness comes from
+        `visit_key`, so that a cycle is the same wherever a run was cut.
+    """
+
+    init: Callable[[jax.Array], Any]
+    round: Callable[[Any, Federation, jax.Array, jax.Array], tuple[Any, types.Params]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Factory:
+    """A protocol in a registry.
+
+    Attributes:
+      make: `(options, Node) -> Protocol`.
+      schedule: `(order i32[C, N]) -> Schedule` of C * P snapshots.
+      options: the group of options that it reads, declared beside it.
+    """
+
+    make: Callable[[Any, Node], Protocol]
+    schedule: Callable[[np.ndarray], Schedule]
+    options: type = options.NoOptions
+
+
+def visit_key(federation: Federation, cycle: jax.Array, node: jax.Array) -> jax.Array:
+    """Returns the key of a node's visit in a cycle."""
+    return jax.random.fold_in(jax.random.fold_in(federation.key, cycle), node)
+
+
+def make_cycles(protocol: Protocol) -> Callable[..., tuple[Any, types.Params]]:
+    """Builds some consecutive cycles: a scan over the rounds of a protocol that keeps every snapshot.
+
+    Cycles run one by one, each from the state that the last one left, give what one call over all of them gives.
+
+    Returns:
+      `run(state, federation, orders i32[c, N], first_cycle) -> (state, snapshots)` with leading axes [c, P].
+    """
+
+    def run(state: Any, federation: Federation, orders: jax.Array, first_cycle: jax.Array) -> tuple[Any, types.Params]:
+        def cycle(state: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, types.Params]:
+            order, number = inputs
+            return protocol.round(state, federation, order, number)
+
+        return jax.lax.scan(cycle, state, (orders, first_cycle + jnp.arange(orders.shape[0])))
+
+    return run
+
+
+def draw_order(kind: str, generator: np.random.Generator, *, nodes: int, cycles: int) -> np.ndarray:
+    """Draws who trains when: i32[C, N].
+
+    Args:
+      kind: one of `ORDERS`.
+      generator: of the order alone.
+      nodes: N.
+      cycles: C.
+    """
+    fixed = np.broadcast_to(np.arange(nodes, dtype=np.int32), (cycles, nodes))
+    return fixed if kind == "fixed" else generator.permuted(fixed, axis=1).astype(np.int32)

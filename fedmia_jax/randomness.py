@@ -1,0 +1,46 @@
+"""Where all random numbers come from: streams by purpose and index, never from a state that is carried on.
+
+Replicate r, shadow j or cycle c gets the same numbers whatever else is computed beside it, so that chunks, devices and
+resumed runs change nothing.
+"""
+
+import enum
+
+import jax
+import numpy as np
+
+
+class Purpose(enum.IntEnum):
+    """Indices that keep the streams of random numbers of one replicate apart; never renumber."""
+
+    POOLS = 0
+    PARTITION = 1
+    SHADOW = 2
+    CENTRALISED = 3
+    FEDERATED = 4
+    ATTACK = 5
+    REFERENCE = 6
+    ORDER = 7
+
+
+def make_key(seed: int, replicate: int, purpose: Purpose, *numbers: int) -> jax.Array:
+    """Returns the key of one purpose and its index, for compiled programs.
+
+    Args:
+      seed: the experiment's seed.
+      replicate: index of the replicate.
+      purpose: what is drawn.
+      numbers: index of the shadow, reference or attack.
+
+    Returns:
+      A typed PRNG key that depends on the arguments only.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), replicate)
+    for number in (int(purpose), *numbers):
+        key = jax.random.fold_in(key, number)
+    return key
+
+
+def make_generator(*numbers: int) -> np.random.Generator:
+    """Returns the generator of a stream on the host, from its indices: seed, replicate, purpose, and what follows."""
+    return np.random.default_rng([int(number) for number in numbers])

@@ -1,0 +1,65 @@
+"""Whole reports of made-up results."""
+
+import io
+
+import made_up
+import numpy as np
+import polars as pl
+import rich.console
+import scipy.stats
+
+from fedmia_jax import report
+from fedmia_jax.report import tables
+from fedmia_jax.storage import workdir as workdirs
+
+
+def write(folder, results, **options):
+    """Markdown, terminal and figures of a report."""
+    console = rich.console.Console(file=io.StringIO(), width=120)
+    report.write(store.Workdir(folder), results, title="made up", console=console, **options)
+    pictures = sorted(path.stem for path in (folder / "figures").glob("*.png"))
+    return (folder / "report.md").read_text(), console.file.getvalue(), pictures
+
+
+def test_a_sweep_is_reported_point_by_point_and_beside_the_paper(tmp_path):
+    earlier = pl.col("snapshot").is_not_null() & (pl.col("snapshot") != "C5N3") & (pl.col("attacked") == "union")
+    results = made_up.make(made_up.GRID[:2], (0.0, 0.02))
+    results = results.with_columns(accuracy=pl.when(earlier).then(0.1).otherwise("accuracy"))
+    text, printed, pictures = write(tmp_path, results, swept=made_up.SWEPT)
+    assert pictures == ["paper_figure_1", "paper_scatter"]
+    assert all(f"![{name}](figures/{name}.png)" in text for name in pictures)
+    assert "| data.num_classes | federation.nodes | federation.local_epochs | centralised train |" in text
+    half = scipy.stats.t.ppf(0.975, 1) * scipy.stats.sem((0.0, 0.02))
+    central = [f"{made_up.NUMBERS['I', 10, None, None, metric] + 0.01:.3f} ±{half:.3f}" for metric in list(made_up.METRICS)[:3]]
+    last = [f"{made_up.NUMBERS['II', *made_up.GRID[0], name] + 0.01:.3f} ±{half:.3f}" for name in ("test_accuracy", "attack_accuracy")]
+    row = ["10", "3", "100", *central, *last, f"{made_up.peak(*made_up.GRID[0]):.3f} ±0.000"]
+    assert "| " + " | ".join(row) + " |" in text
+    assert all(word in printed for word in ("Sweep", "Table I,", "Table II,", "holds"))
+
+
+def test_a_sweep_of_something_else_has_its_points_only(tmp_path):
+    rates = [0.01 * i for i in range(70, 0, -1)]
+    results = pl.concat(
+        made_up.make(made_up.GRID[:1], cycles=1).with_columns(run_id=pl.lit(f"run{i}"), rate=pl.lit(rate))
+        for i, rate in enumerate(rates)
+    ).rename({"rate": "training.learning_rate"})
+    text, printed, pictures = write(tmp_path, results, swept=("training.learning_rate",))
+    assert pictures == []
+    assert [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| 0")] == [
+        f"| {rate:g}" for rate in rates
+    ]
+    assert "\n 0.11 " in printed
+    assert "\n 0.1 " not in printed
+    assert "The first 60 of 70 points" in printed
+    assert "Table I" not in text
+
+
+def test_one_point_has_the_report_of_a_single_run(tmp_path):
+    results = made_up.make(made_up.GRID[:1], cycles=2)
+    alone = write(tmp_path / "a", results)
+    assert alone == write(tmp_path / "b", results, swept=made_up.SWEPT)
+    assert alone[2] == ["grid_network", "trace_network"]
+    assert [line for line in alone[0].splitlines() if line.startswith("#")] == [
+        "# Leakage of a sequential federation: made up",
+        *(f"## {table.title}" for table in tables.make_tables(results)),
+    ]
