@@ -15,6 +15,7 @@ import os
 import pathlib
 import re
 import sys
+from typing import Any
 
 import jax
 import platformdirs
@@ -119,7 +120,7 @@ def prepare(values: flags.FlagValues, console: rich.console.Console) -> None:
     settings = sweeps.expand(values.config).settings
     name = settings.get("data.name")
     with progress.Progress(console).stage(f"records: {name}"):
-        reader = settings.read("data", data.find(name).options)
+        reader: Any = settings.read("data", data.find(name).options)
         raw = data.read(name, reader, seed=settings.get("data.seed"))
     arrays.write(values.out, raw)
     console.print(

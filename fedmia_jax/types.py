@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 Array = jax.Array | np.ndarray
-Scalar = jax.Array | np.ndarray | np.generic | float  # one number, traced or not
+Scalar = Any  # one number, traced or not: f32[] or a Python float
 Params = Any  # a pytree of f32 arrays, as flax makes it
 ApplyFn = Callable[..., jax.Array]  # (params, features, *, dropout_rate, key) -> f32[B, K] logits
 

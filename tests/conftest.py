@@ -9,33 +9,30 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
-import numpy as np
-import polars as pl
-import pytest
-import rich.console
+import jaxtyping
 
-from fedmia_jax import (
-    config,
-    experiment,
-    model,
-    parts,
-    progress,
-    stages,
-    store,
-    sweep,
-    training,
-    types,
-    workload,
-    works,
+# Shapes in the signatures of the science floor are checked while tests run.
+jaxtyping.install_import_hook(
+    [f"fedmia_jax.{package}" for package in ("attacks", "audit", "data", "defenses", "learning", "protocols")],
+    "checking.typechecker",
 )
-from fedmia_jax.attacks import trajectory
-from fedmia_jax.data import pools
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import polars as pl  # noqa: E402
+import pytest  # noqa: E402
+import rich.console  # noqa: E402
+
+from fedmia_jax import randomness, types  # noqa: E402
+from fedmia_jax.attacks import trajectory  # noqa: E402
+from fedmia_jax.config import parsing, schema, sweeps  # noqa: E402
+from fedmia_jax.engine import experiment, lab, plan, planning, progress, runs, tasks  # noqa: E402
+from fedmia_jax.learning import networks, training  # noqa: E402
+from fedmia_jax.storage import artifacts  # noqa: E402
+from fedmia_jax.storage import workdir as workdirs  # noqa: E402
 
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     jax.config.update("jax_num_cpu_devices", 2)
-# GPUs and TPUs shorten the mantissa of products by default; laws and references are held to single precision.
-jax.config.update("jax_default_matmul_precision", "highest")
 
 NUM_RECORDS, NUM_FEATURES, NUM_CLASSES, HIDDEN, BATCH_SIZE = 160, 20, 4, 8, 8
 
@@ -47,7 +44,7 @@ class Toy:
     features: np.ndarray  # uint8[M, D]
     labels: np.ndarray  # i32[M]
     records: types.Records
-    module: model.Mlp
+    module: networks.Mlp
     apply: types.ApplyFn
     start: Callable[..., types.TrainState]  # (key, *, optimizer)
     fit_fn: Callable[..., training.FitFn]  # (*, optimizer, skip_empty), pure
@@ -71,15 +68,16 @@ def toy() -> Toy:
     labels = rng.integers(NUM_CLASSES, size=NUM_RECORDS).astype(np.int32)
     chances = rng.uniform(0.1, 0.9, size=(NUM_CLASSES, NUM_FEATURES))
     features = (rng.uniform(size=(NUM_RECORDS, NUM_FEATURES)) < chances[labels]).astype(np.uint8)
-    module = model.Mlp(NUM_CLASSES, HIDDEN)
-    apply_fn, init_fn = model.make_apply(module), model.make_init(module, num_features=NUM_FEATURES)
+    module = networks.Mlp(NUM_CLASSES, HIDDEN)
+    apply_fn, init_fn = networks.make_apply(module), networks.make_init(module, num_features=NUM_FEATURES)
 
     @functools.cache
     def start(optimizer: str) -> Any:
         return jax.jit(training.make_start(init_fn, optimizer=optimizer))
 
     def fit_fn(*, optimizer: str = "adam", skip_empty: bool = False) -> training.FitFn:
-        return training.make_fit(apply_fn, optimizer=optimizer, batch_size=BATCH_SIZE, skip_empty=skip_empty)
+        trained = training.make_fit(apply_fn, optimizer=optimizer, batch_size=BATCH_SIZE, skip_empty=skip_empty)
+        return functools.partial(trained, record_key=jax.random.key(0))  # read by defences only
 
     @functools.cache
     def fit(*, optimizer: str = "adam", skip_empty: bool = False) -> training.FitFn:
@@ -151,43 +149,43 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Lab:
+class Finished:
     """A folder with one experiment on an array file: settings, context and results."""
 
     folder: pathlib.Path
-    settings: config.Settings
-    runs: list[workload.Run]
+    settings: schema.Settings
+    runs: list[runs.Run]
     table: pl.DataFrame
 
     @property
-    def planned(self) -> stages.Plan:
+    def planned(self) -> plan.Plan:
         """What was done."""
-        return stages.make_plan(self.runs, keep_models=True)
+        return planning.make_plan(self.runs, keep_models=True)
 
     @property
-    def kept(self) -> parts.Parts:
+    def kept(self) -> artifacts.Artifacts:
         """What it has left."""
-        return parts.Parts(self.folder / "run" / "parts")
+        return artifacts.Artifacts(self.folder / "run" / "artifacts")
 
     def models(self, run: int, kind: type, *, number: int | None = None) -> list[dict[str, np.ndarray]]:
-        """Parameters by flat name of one run's work of a kind: every piece, in order; those of one shadow by number."""
-        (key,) = [
-            key
-            for key, work in self.planned.work.items()
-            if isinstance(work, kind)
-            and work.run is self.runs[run]
-            and number in (None, getattr(work, "number", None))
-            and (kind is not works.Model or work.purpose == pools.Purpose.SHADOW)
+        """Parameters by flat name of one run's task of a kind: every piece, in order; those of one shadow by number."""
+        (mark,) = [
+            mark
+            for mark, task in self.planned.task_of.items()
+            if isinstance(task, kind)
+            and task.run is self.runs[run]
+            and number in (None, getattr(task, "number", None))
+            and (kind is not tasks.Model or task.purpose == randomness.Purpose.SHADOW)
         ]
-        unit = self.planned.address[key]
+        unit = self.planned.unit_of[mark]
         names = sorted(path.name for path in self.kept.index[unit][0].iterdir() if path.is_dir())
-        return [config.flat(self.kept.read(unit, name)["params"]) for name in names]
+        return [parsing.flat(self.kept.read(unit, name)["params"]) for name in names]
 
     def fitted(self, run: int, cycle: int | None) -> dict[str, np.ndarray]:
         """The attack network's parameters by flat name, leaves [N, ...] of a cycle; the centralised one without."""
         recipe = self.planned.recipes[run]
         reader = recipe.baseline_reader if cycle is None else recipe.federation_reader
-        return config.flat(self.planned.fitted(self.kept, reader, cycle or 0)["network"]["params"])
+        return parsing.flat(self.planned.fitted(self.kept, reader, cycle or 0)["network"]["params"])
 
 
 def save_bits(path: pathlib.Path, *, num_records: int, num_features: int, num_classes: int, learnable: bool) -> None:
@@ -200,7 +198,7 @@ def save_bits(path: pathlib.Path, *, num_records: int, num_features: int, num_cl
 
 
 @contextlib.contextmanager
-def quick_compilation() -> Iterator[None]:
+def compiled_quickly() -> Iterator[None]:
     """Compiles without most optimizations, which takes half the time; other tests compile as the command does."""
     jax.config.update("jax_disable_most_optimizations", True)
     try:
@@ -210,19 +208,25 @@ def quick_compilation() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def run_sweep() -> Callable[..., tuple[list[workload.Run], pl.DataFrame]]:
-    """`run_sweep(values, path, *, only=None, **lab)`: what the command does with a config, for all runs or some."""
+def quick_compilation() -> Callable[..., contextlib.AbstractContextManager[None]]:
+    """`with quick_compilation():` compiles without most optimizations inside the block."""
+    return compiled_quickly
 
-    def run(values: dict[str, Any], path: pathlib.Path, *, only: list[int] | None = None, **lab: Any):
-        swept = sweep.expand(values)
-        runs = workload.prepare(swept.points)
-        described = store.describe(swept.settings, [point.values for point in swept.points])
-        prints = sorted({one.dataset.fingerprint for one in runs})
-        runs = [runs[index] for index in (range(len(runs)) if only is None else only)]
+
+@pytest.fixture(scope="session")
+def run_sweep() -> Callable[..., tuple[list[runs.Run], pl.DataFrame]]:
+    """`run_sweep(values, path, *, only=None, **options)`: what the command does with a config, for all runs or some."""
+
+    def run(values: dict[str, Any], path: pathlib.Path, *, only: list[int] | None = None, **options: Any):
+        swept = sweeps.expand(values)
+        every_run = runs.prepare(swept.points)
+        described = workdirs.describe(swept.settings, [point.values for point in swept.points])
+        prints = sorted({run.dataset.fingerprint for run in every_run})
+        every_run = [every_run[index] for index in (range(len(every_run)) if only is None else only)]
         shown = progress.Progress(rich.console.Console(file=io.StringIO()))
-        with store.open_workdir(path, described, records=prints, title="test") as workdir, quick_compilation():
-            strict = lab.pop("strict", len(swept.points) == 1)
-            return runs, experiment.run(workload.Lab(workdir, shown, strict=strict, **lab), runs)
+        with workdirs.open_workdir(path, described, records=prints, title="test") as workdir, compiled_quickly():
+            strict = options.pop("strict", len(swept.points) == 1)
+            return every_run, experiment.run(lab.Lab(workdir, shown, strict=strict, **options), every_run)
 
     return run
 
@@ -239,21 +243,21 @@ def short_fits() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def make_lab(tmp_path_factory, run_sweep) -> Callable[..., Lab]:
+def make_lab(tmp_path_factory, run_sweep) -> Callable[..., Finished]:
     """`make_lab(bits, **groups)`: runs `SMALL` with other values by group, on records of `save_bits(**bits)`."""
 
-    def make(bits: dict[str, Any], **groups: Any) -> Lab:
+    def make(bits: dict[str, Any], **groups: Any) -> Finished:
         folder = tmp_path_factory.mktemp("lab")
         save_bits(folder / "x.npz", **bits)
         values = {name: group | groups.pop(name, {}) for name, group in SMALL.items()} | groups
         values["data"]["path"] = str(folder / "x.npz")
-        return Lab(folder, config.from_config(values), *run_sweep(values, folder / "run", keep_models=True))
+        return Finished(folder, parsing.from_config(values), *run_sweep(values, folder / "run", keep_models=True))
 
     return make
 
 
 @pytest.fixture(scope="session")
-def leaky(make_lab) -> Lab:
+def leaky(make_lab) -> Finished:
     """Models that have learnt random labels by heart; two replicates, two nodes, two cycles."""
     return make_lab(
         {"num_records": 2200, "num_features": 40, "num_classes": 5, "learnable": False},
@@ -267,7 +271,7 @@ def leaky(make_lab) -> Lab:
 
 
 @pytest.fixture(scope="session")
-def matched(make_lab) -> Lab:
+def matched(make_lab) -> Finished:
     """Attacks fitted on shadow federations, between nodes of unequal size that hand their optimizer's state on."""
     return make_lab(
         {"num_records": 1200, "num_features": 12, "num_classes": 3, "learnable": False},

@@ -51,11 +51,11 @@ class KnownRecords:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Sight:
-    """What an adversary sees of one federation, and what it knows of who trained what."""
+    """What an adversary sees of one federation, or of S stacked, and what it knows of who trained what."""
 
-    mask: Shaped[Array, "T"]  # bool, the snapshots seen
-    before: Shaped[Array, "T"]  # i32, the snapshot that each one's training started from, -1 for none
-    visits: Shaped[Array, "C N"]  # i32, the snapshot that each node handed on in each cycle, -1 for none
+    mask: Shaped[Array, "*S T"]  # bool, the snapshots seen
+    before: Shaped[Array, "*S T"]  # i32, the snapshot that each one's training started from, -1 for none
+    visits: Shaped[Array, "*S C N"]  # i32, the snapshot that each node handed on in each cycle, -1 for none
 
 
 def _always(schedule: Schedule, mask: np.ndarray, node: int) -> bool:

@@ -50,16 +50,10 @@ def best(
     labels = jnp.where(counted, labels, num_classes)  # padding stands behind all classes
     order = jnp.lexsort((values, labels))
     values, labels, members, others = (array[order] for array in (values, labels, members, others))
-
-    def above(weights: jax.Array) -> jax.Array:  # share of the class's weight that lies above each place
-        total = jax.ops.segment_sum(weights, labels, num_classes + 1)
-        before = jnp.cumsum(total) - total
-        upto = jnp.cumsum(weights) - before[labels]
-        return 1 - upto / total[labels]
-
+    above_members, above_others = (_share_above(weights, labels, num_classes + 1) for weights in (members, others))
     following = jnp.roll(values, -1)
     edge = (jnp.roll(labels, -1) == labels) & (following > values)
-    gain = jnp.where(edge, above(members) - above(others), -jnp.inf)
+    gain = jnp.where(edge, above_members - above_others, -jnp.inf)
     top = jax.ops.segment_max(gain, labels, num_classes + 1)
     place = jax.ops.segment_min(
         jnp.where(gain == top[labels], jnp.arange(len(values)), len(values) - 1), labels, num_classes + 1
@@ -67,6 +61,14 @@ def best(
     place = jnp.minimum(place, len(values) - 1)  # a class without records has none
     middle = (values[place] + following[place]) / 2
     return jnp.where(top[:num_classes] > 0, middle, jnp.nan)
+
+
+def _share_above(weights: jax.Array, labels: jax.Array, num_groups: int) -> jax.Array:
+    """The share of a class's weight behind each place, where records are sorted by class and then value: f32[n]."""
+    total = jax.ops.segment_sum(weights, labels, num_groups)
+    before = jnp.cumsum(total) - total
+    upto = jnp.cumsum(weights) - before[labels]
+    return 1 - upto / total[labels]
 
 
 def best_overall(

@@ -76,14 +76,11 @@ def make_draw(
     phi, owners = references.phi, references.owners
     num_records, outside = phi.shape[2], (owners < 0).sum(axis=0)
     held = (owners >= 0).reshape(-1)
-    order, num_members = jnp.argsort(~held, stable=True), jnp.sum(held)
+    draw_pairs = network.make_draw(held, jnp.ones(held.shape), batch_size=BATCH_SIZE)
 
     def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         keys = jax.random.split(key, 2)
-        sizes = jnp.stack([num_members, held.size - num_members]).astype(jnp.uint32)[:, None]
-        bits = jax.random.bits(keys[0], (2, BATCH_SIZE // 2)) % sizes
-        first = jnp.array([[0], [1]], jnp.uint32) * num_members.astype(jnp.uint32)
-        pairs = order[(bits + first).reshape(-1)]
+        pairs = draw_pairs(keys[0])
         reference, record = pairs // num_records, pairs % num_records
         own, owner, count = phi[reference, :, record], owners[reference, record], outside[record][:, None]
         expected = out[:, record].T

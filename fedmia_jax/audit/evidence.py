@@ -6,7 +6,6 @@ it is known who trained on what. A node is an index from 0, and the index N stan
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -175,7 +174,7 @@ def others_of(
     return outside & ((np.asarray(assigned) == node) | (np.asarray(assigned) == OUTSIDE))
 
 
-def _keep_arrays(record: Any, *names: str) -> None:
+def _keep_arrays(record: References | ModelScores | Evidence, *names: str) -> None:
     """Makes arrays of lists; what has a shape stays as it is."""
     for name in names:
         value = getattr(record, name)

@@ -83,15 +83,15 @@ class Scorer:
     def references(self) -> contract.KnownRecords:
         """The references that attacks are fitted on, in the common layout."""
         assert self.arrays.references is not None
-        phi = jnp.asarray(self.arrays.references.phi)[: -evidence.PSEUDO_TARGETS]
-        owners = jnp.asarray(self.arrays.references.owners)[: -evidence.PSEUDO_TARGETS]
+        phi = jnp.asarray(self.arrays.references.phi[: -evidence.PSEUDO_TARGETS])
+        owners = jnp.asarray(self.arrays.references.owners[: -evidence.PSEUDO_TARGETS])
         return contract.KnownRecords(federations.reorder(phi, self.known.orders(self.known.fitted)), owners)
 
     @functools.cached_property
     def phi(self) -> Float[jax.Array, "F T M"]:
         """The signals of targets and pseudo-targets, in the common layout."""
         assert self.arrays.references is not None
-        pseudo = jnp.asarray(self.arrays.references.phi)[-evidence.PSEUDO_TARGETS :]
+        pseudo = jnp.asarray(self.arrays.references.phi[-evidence.PSEUDO_TARGETS :])
         phi = jnp.concatenate([jnp.asarray(self.arrays.phi), pseudo])
         return federations.reorder(phi, self.known.orders(self.known.scored))
 

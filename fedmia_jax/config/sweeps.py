@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import itertools
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ def expand(config: Mapping[str, Any]) -> Sweep:
     base, wanted = parsing.flat(parsing.plain(config)), config.get("sweep") or {}
     admit_names(config)
     zipped = isinstance(wanted, Sequence) and not isinstance(wanted, str)
-    combinations = _zipped(wanted) if zipped else _cartesian(wanted)
+    combinations = _zipped(typing.cast(Sequence[Any], wanted)) if zipped else _cartesian(wanted)
     names = tuple(combinations[0])
     points: list[Point] = []
     seen: dict[schema.Settings, int] = {}

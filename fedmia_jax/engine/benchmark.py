@@ -19,7 +19,7 @@ import rich.console
 from fedmia_jax import options, types
 from fedmia_jax.config import schema
 from fedmia_jax.engine import outline, programs, runs
-from fedmia_jax.learning import networks, training
+from fedmia_jax.learning import networks
 
 NUM_CLASSES, NUM_RECORDS, TURNS = 100, 10_000, 5
 
@@ -60,7 +60,8 @@ def _caption(plans: runs.Plans) -> str:
     return (
         "us: microseconds per model and step; first call: with compilation. "
         f"{NUM_RECORDS:,} x {plans.settings.get('data.num_features')}, {plans.network.hidden} units, "
-        f"{NUM_CLASSES} classes, {plans.training.optimizer}, dropout; medians of {TURNS} turns in one run on {devices}. "
+        f"{NUM_CLASSES} classes, {plans.training.optimizer}, dropout; medians of {TURNS} turns in one run on "
+        f"{devices}. "
         + ("" if importlib.util.find_spec("torch") else "PyTorch is not installed: pip install torch to compare.")
     )
 

@@ -8,11 +8,12 @@ import jax
 import numpy as np
 import polars as pl
 
-from fedmia_jax import options, randomness
+from fedmia_jax import randomness
 from fedmia_jax.audit import api, evidence, findings, rows
 from fedmia_jax.config import schema
-from fedmia_jax.engine import plan, runs, scoring
+from fedmia_jax.engine import plan, runs, scoring, tasks
 from fedmia_jax.fingerprints import fingerprint
+from fedmia_jax.schedule import Schedule
 from fedmia_jax.storage import artifacts
 from fedmia_jax.storage import workdir as workdirs
 
@@ -67,7 +68,9 @@ def tabulate(planned: plan.Plan, kept: artifacts.Artifacts, advance: Callable[[f
 def _rows(planned: plan.Plan, kept: artifacts.Artifacts, run: runs.Run, recipe: plan.Recipe) -> list[dict[str, Any]]:
     """All rows of one run: those of the centralised target, then of every snapshot, attack by attack."""
     baseline = planned.scored(kept, recipe.baseline, "scores", recipe.baseline_reader)
-    targets = [("centralised", None, recipe.baseline_reader, baseline)]
+    targets: list[tuple[str, Schedule | None, tasks.Reader, dict[str, Any]]] = [
+        ("centralised", None, recipe.baseline_reader, baseline)
+    ]
     if recipe.federation and recipe.federation_reader:
         reader = recipe.federation_reader
         cycles = [
@@ -100,7 +103,9 @@ def _held_out(
     """Accuracy of each attack on held-out shadows, f32[T]."""
     cycles = range(run.plans.rounds.cycles) if reader.per_snapshot else [0]
     by_cycle = [
-        scoring.curves(run.plans.model_attacks, planned.fitted(kept, reader, cycle), num_classes=run.dataset.num_classes)
+        scoring.curves(
+            run.plans.model_attacks, planned.fitted(kept, reader, cycle), num_classes=run.dataset.num_classes
+        )
         for cycle in cycles
     ]
     ends = {name: np.concatenate([curves[name][:, -1] for curves in by_cycle]) for name in by_cycle[0]}
@@ -138,14 +143,10 @@ def audit_points(
     """
     results, tables = [], []
     for every_run in points:
-        first = dict(head(every_run[0]))
-        del first["replicate"]
+        first = {name: value for name, value in head(every_run[0]).items() if name != "replicate"}
         audited = _audit(planned, kept, every_run, advance, on_broken)
-        heads = [head(run) | {"phase": "federated"} for run in every_run]
-        merged = [
-            heads[row["replicate"]] | {**row, "replicate": heads[row["replicate"]]["replicate"]}
-            for row in audited.rows.iter_rows(named=True)
-        ]
+        numbered = audited.rows.iter_rows(named=True)  # replicates by their index in the evidence
+        merged = [row | head(every_run[row["replicate"]]) | {"phase": "federated"} for row in numbered]
         results.append(pl.DataFrame(merged, schema=schema_of(every_run[0])))
         tables.append({name: _with_head(first, getattr(audited, name)) for name in workdirs.TABLES})
     joined = {
@@ -156,7 +157,7 @@ def audit_points(
 
 def _with_head(first: Mapping[str, Any], table: pl.DataFrame) -> pl.DataFrame:
     """A table with what tells its point apart in front."""
-    return pl.DataFrame([{**first, **row} for row in table.iter_rows(named=True)])
+    return table.select(*(pl.lit(value).alias(name) for name, value in first.items()), pl.all())
 
 
 def _audit(
@@ -173,7 +174,7 @@ def _audit(
         attacks=plans.settings.get("attack.names"),
         views=plans.settings.get("attack.views"),
         key=every_run[0].key(randomness.Purpose.ATTACK, AUDIT),
-        options=plans.settings.group("attack"),
+        options=dict(plans.reference_attacks.values),
         advance=advance,
         on_broken=on_broken,
     )
@@ -185,7 +186,8 @@ def gather(planned: plan.Plan, kept: artifacts.Artifacts, every_run: Sequence[ru
     cycles = range(every_run[0].plans.rounds.cycles)
     targets = []
     for recipe in recipes:
-        assert recipe.federation is not None and recipe.federation_reader is not None
+        assert recipe.federation is not None
+        assert recipe.federation_reader is not None
         pieces = [
             planned.scored(kept, recipe.federation, f"c{cycle + 1}", recipe.federation_reader) for cycle in cycles
         ]
@@ -226,7 +228,7 @@ def run_id(run: runs.Run) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def head(run: runs.Run) -> Mapping[str, Any]:
+def head(run: runs.Run) -> dict[str, Any]:
     """Returns what all rows of a run share."""
     always = {name: run.settings.get(name) for name in ALWAYS} | {"data.num_classes": run.dataset.num_classes}
     swept = {name: value if schema.kind(name) in COLUMN_TYPES else str(value) for name, value in run.values.items()}

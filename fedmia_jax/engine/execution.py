@@ -221,7 +221,8 @@ def fit(
         [task.run.split.members for task in fits], [task.run.split.non_members for task in fits]
     )
     keys = jnp.stack([task.run.key(randomness.Purpose.ATTACK, 0) for task in fits])
-    fit_many = scoring.make_fit(run.module, run.plans.model_attacks, num_classes=run.dataset.num_classes, devices=devices)
+    num_classes = run.dataset.num_classes
+    fit_many = scoring.make_fit(run.module, run.plans.model_attacks, num_classes=num_classes, devices=devices)
     fitted = jax.device_get(fit_many(place.records(run.dataset, devices), (_stacked(shadows), *known, keys)))
     for row, unit in enumerate(chunk.units):
         _check_attack(place, unit.task.run, jax.tree.map(lambda leaf, row=row: leaf[row], fitted))
@@ -276,9 +277,10 @@ def _check_finite(place: lab.Lab, chunk: chunks.Chunk, finite: np.ndarray, where
     """Says which model is no longer finite; the end of a single experiment, and an empty row of a sweep."""
     for row in np.flatnonzero(~finite).tolist():
         run = chunk.units[min(row, len(chunk.units) - 1)].task.run  # of shadow federations the rows are shadows
+        stage, rate = type(chunk.units[0].task).NAME, run.plans.training.learning_rate
         place.fail(
-            f"training.learning_rate={run.plans.training.learning_rate:g}: {type(chunk.units[0].task).NAME} went non-finite in replicate "
-            f"{run.replicate} {where[row]}; lower it",
+            f"training.learning_rate={rate:g}: {stage} went non-finite in replicate {run.replicate} {where[row]}; "
+            "lower it",
             about=(run.settings, run.replicate),
         )
 

@@ -79,7 +79,7 @@ def describe(run: runs.Run, without: Sequence[str]) -> dict[str, Any]:
 
 def code(run: runs.Run, counted: Mapping[str, Any]) -> dict[str, str]:
     """Returns what computes: the recipe, the libraries, and the source of what comes from outside this package."""
-    sources = {}
+    sources: dict[str, str] = {}
     for field in NAMES:
         if field in counted:
             names = [counted[field]] if isinstance(counted[field], str) else counted[field]

@@ -29,14 +29,14 @@ class Plan:
       runs: of one or many points.
       recipes: one for each run.
       unit_of: fingerprint of the unit that a task became, by fingerprint of the task.
-      tasks: by fingerprint.
+      task_of: tasks by fingerprint.
       units: by name of their kind, in the order of computing.
     """
 
     runs: Sequence[runs.Run]
     recipes: Sequence[Recipe]
     unit_of: Mapping[str, str]
-    tasks: Mapping[str, Any]
+    task_of: Mapping[str, Any]
     units: Mapping[str, list[chunks.Unit]]
 
     def fitted(self, kept: artifacts.Artifacts, reader: tasks.Reader, cycle: int) -> dict[str, Any]:
@@ -48,5 +48,5 @@ class Plan:
     def scored(self, kept: artifacts.Artifacts, task: str, piece: str, reader: tasks.Reader) -> dict[str, Any]:
         """Returns what a task left of one piece: `correct`, perhaps `phi`, and a reader's `scores` and `threshold`."""
         contents = kept.read(self.unit_of[task], piece)
-        number = str(self.tasks[task].readers.index(reader))
+        number = str(self.task_of[task].readers.index(reader))
         return {name: contents[name] for name in ("correct", "phi") if name in contents} | contents[number]

@@ -137,27 +137,27 @@ class Learning:
 
     Attributes:
       network: the flax module that travels.
-      training: optimizer and batch size.
+      steps: optimizer and batch size.
       defences: those of every node.
       num_features: D.
     """
 
     network: nn.Module
-    training: training.Options
+    steps: training.Options
     defences: defenses.Chosen
     num_features: int
 
     def make_start(self, defended: defenses_contract.Defended) -> training.StartFn:
         """Returns `start(key)` of one model."""
         init_fn = networks.make_init(self.network, num_features=self.num_features)
-        return training.make_start(init_fn, optimizer=self.training.optimizer, defences=defended)
+        return training.make_start(init_fn, optimizer=self.steps.optimizer, defences=defended)
 
     def make_fit(self, defended: defenses_contract.Defended, *, skip_empty: bool) -> training.FitFn:
         """Returns `fit(...)` of one model, see `training.make_fit`."""
         return training.make_fit(
             networks.make_apply(self.network),
-            optimizer=self.training.optimizer,
-            batch_size=self.training.batch_size,
+            optimizer=self.steps.optimizer,
+            batch_size=self.steps.batch_size,
             skip_empty=skip_empty,
             split=networks.make_split(self.network),
             defences=defended,
@@ -215,6 +215,34 @@ def make_train(learning: Learning, *, devices: tuple[jax.Device, ...]) -> Progra
     return Programs(lambda keys: start_many((), keys), advance)
 
 
+def _make_nodes(learning: Learning, *, skip_empty: bool) -> Callable[[jax.Array], protocols_contract.Node]:
+    """What a protocol may do with a node, given the key of what defences draw once for a record."""
+    defended = learning.defences.make()
+    fit_fn = learning.make_fit(defended, skip_empty=skip_empty)
+    hand_off = defenses_contract.make_hand_off(defended)
+
+    def fresh(params: types.Params) -> types.TrainState:
+        optimizer = learning.steps.optimizer
+        return types.TrainState(params, training.fresh_opt_state(params, optimizer=optimizer, defences=defended))
+
+    def make_node(record_key: jax.Array) -> protocols_contract.Node:
+        def visit(
+            state: types.TrainState,
+            records: types.Records,
+            shard: types.Shard,
+            hyper: types.Hyper,
+            key: jax.Array,
+            local_epochs: types.Array,
+        ) -> types.TrainState:
+            trained = fit_fn(state, records, shard, hyper, key, (0, local_epochs), record_key)
+            handed_off = hand_off(state.params, trained.params, key, hyper.levels)
+            return types.TrainState(handed_off, trained.opt_state)
+
+        return protocols_contract.Node(learning.make_start(defended), fresh, visit)
+
+    return make_node
+
+
 @functools.cache
 def make_federate(
     learning: Learning,
@@ -238,29 +266,10 @@ def make_federate(
       snapshots, finite)` for one cycle, where the shards of `models` lead with [S, N], snapshots and `finite` with
       [S, P].
     """
-    defended = learning.defences.make()
-    start_fn = learning.make_start(defended)
-    fit_fn = learning.make_fit(defended, skip_empty=skip_empty)
-    hand_off = defenses_contract.make_hand_off(defended)
-    optimizer = learning.training.optimizer
-
-    def fresh(params: types.Params) -> types.TrainState:
-        return types.TrainState(params, training.fresh_opt_state(params, optimizer=optimizer, defences=defended))
+    make_node = _make_nodes(learning, skip_empty=skip_empty)
 
     def make_protocol(record_key: jax.Array) -> protocols_contract.Protocol:
-        def visit(
-            state: types.TrainState,
-            records: types.Records,
-            shard: types.Shard,
-            hyper: types.Hyper,
-            key: jax.Array,
-            local_epochs: types.Array,
-        ) -> types.TrainState:
-            trained = fit_fn(state, records, shard, hyper, key, (0, local_epochs), record_key)
-            handed_off = hand_off(state.params, trained.params, key, hyper.levels)
-            return types.TrainState(handed_off, trained.opt_state)
-
-        return protocols.find(kind).make(options, protocols_contract.Node(start_fn, fresh, visit))
+        return protocols.find(kind).make(options, make_node(record_key))
 
     def start_model(shared: tuple[()], key: jax.Array) -> Any:
         return make_protocol(key).init(jax.random.fold_in(key, START))

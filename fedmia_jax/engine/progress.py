@@ -11,7 +11,7 @@ import rich.progress
 class Progress:
     """Shows stages on a console; where that is no terminal, a line at the end of each."""
 
-    def __init__(self, console: rich.console.Console):
+    def __init__(self, console: rich.console.Console) -> None:
         self.console = console
         self.seconds: dict[str, float] = {}
 

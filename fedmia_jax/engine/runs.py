@@ -239,7 +239,7 @@ def prepare(points: Sequence[sweeps.Point]) -> list[Run]:
     runs = []
     for plans, values in every:
         settings = plans.settings
-        drawing = (
+        drawing: tuple[Any, ...] = (
             settings.read("data", datasets.Options),
             settings.read("data", data.find(settings.get("data.name")).options),
             settings.read("data", pools.Options),

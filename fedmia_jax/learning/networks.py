@@ -137,8 +137,12 @@ def make_apply(module: nn.Module) -> types.ApplyFn:
     ) -> jax.Array:
         features = features.astype(jnp.float32)  # bits are stored as uint8
         if key is None:
-            return module.apply({"params": params}, features)
-        return module.apply({"params": params}, features, dropout_rate=dropout_rate, train=True, rngs={"dropout": key})
+            logits = module.apply({"params": params}, features)
+        else:
+            rngs = {"dropout": key}
+            logits = module.apply({"params": params}, features, dropout_rate=dropout_rate, train=True, rngs=rngs)
+        assert isinstance(logits, jax.Array)  # nothing is mutable, so there is no second result
+        return logits
 
     return apply
 

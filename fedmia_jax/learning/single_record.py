@@ -54,8 +54,8 @@ def make_epoch(
 
     Returns:
       `epoch(state, records, shard, hyper, key, record_key) -> state`; the slots of `shard` in the order of training,
-      padding last. Step t draws from `fold_in(key, t)`, so neither padding nor the block size changes a draw, and a masked
-      slot changes nothing at all.
+      padding last. Step t draws from `fold_in(key, t)`, so neither padding nor the block size changes a draw, and a
+      masked slot changes nothing at all.
     """
 
     defences.refuse(UNHEARD, path="plain descent on single records")

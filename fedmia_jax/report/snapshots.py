@@ -33,4 +33,4 @@ def axis_label(rows: pl.DataFrame) -> str:
         return "model after cycle and node"
     if rows["node"].null_count() == len(rows):
         return "aggregated model after cycle"
-    return "model after cycle and node, without a node: aggregated model after cycle"
+    return "model after cycle, or cycle and node"

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import shutil
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,6 @@ import jax
 import numpy as np
 
 from fedmia_jax import errors, files
-from fedmia_jax.config import parsing
 from fedmia_jax.fingerprints import fingerprint
 
 INDEX = "units.json"
@@ -36,7 +36,7 @@ class Draft:
         What stands behind the units only filled up the stack, and is left out.
         """
         if not (self.path / piece).exists():
-            leaves = parsing.flat(jax.device_get(tree))
+            leaves = _flat(jax.device_get(tree))
             _write(self.path / piece, {name: leaf[: len(self.units)] for name, leaf in leaves.items()})
 
     def save(self, done: int, state: Any) -> None:
@@ -60,7 +60,7 @@ class Draft:
 class Artifacts:
     """All artifacts of a workdir, and the index of finished units."""
 
-    def __init__(self, path: pathlib.Path):
+    def __init__(self, path: pathlib.Path) -> None:
         self.path = path
         self.index: dict[str, tuple[pathlib.Path, int]] = {}
         for draft in path.glob("*/.draft-*"):
@@ -97,11 +97,32 @@ class Artifacts:
           InputError: files of the workdir are missing or damaged.
         """
         path, row = self.index[unit]
-        return parsing.nest({name: np.array(leaf[row]) for name, leaf in _read(path / piece).items()})
+        return _nest({name: np.array(leaf[row]) for name, leaf in _read(path / piece).items()})
 
     def _enter(self, path: pathlib.Path, units: Sequence[str]) -> None:
         """Adds the units of one artifact to the index."""
         self.index |= {unit: (path, row) for row, unit in reversed(list(enumerate(units)))}
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested arrays as one level, by names joined with dots; what no file name can hold is escaped."""
+    level: dict[str, Any] = {}
+    for name, value in tree.items():
+        escaped = prefix + urllib.parse.quote(name, safe="").replace(".", "%2E")
+        level |= _flat(value, f"{escaped}.") if isinstance(value, Mapping) else {escaped: value}
+    return level
+
+
+def _nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `_flat`."""
+    tree: dict[str, Any] = {}
+    for name, leaf in leaves.items():
+        *groups, last = (urllib.parse.unquote(word) for word in name.split("."))
+        node = tree
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[last] = leaf
+    return tree
 
 
 def _write(path: pathlib.Path, leaves: Mapping[str, Any]) -> None:

@@ -97,7 +97,8 @@ def test_every_attack_with_references_tells_members_of_the_union(name):
         fitted, sight = attack.fit(jax.random.key(0), references), worlds.look(worlds.EVERYTHING, schedule)
         nodes = [attack.score(attack.prepare(fitted, jnp.int32(node)), target, sight) for node in range(worlds.NODES)]
         scores = np.asarray(attack.combine(jnp.stack(nodes)))
-    assert worlds.auc(scores, owners >= 0) > 0.85
+    # Less than for a node: the largest over nodes is also that of the noise.
+    assert worlds.auc(scores, owners >= 0) > 0.75
 
 
 def draw_signals(seed, shape, membership, *, shift):

@@ -90,7 +90,7 @@ def test_lira_and_sequence_lira_reach_neyman_and_pearson():
         seen = np.array(mask, bool)
         distance = shift[seen] @ np.linalg.solve(covariance[np.ix_(seen, seen)], shift[seen])
         best = scipy.stats.norm.cdf(np.sqrt(distance / 2))
-        scores = worlds.score_all(worlds.make("sequence_lira"), references, phi, worlds.look(seen))
+        scores = worlds.score_all(worlds.make("sequence_lira"), references, phi, worlds.look(seen, worlds.FOUR))
         assert worlds.auc(scores, members) == pytest.approx(best, abs=0.01)
 
 
@@ -99,8 +99,8 @@ def test_the_order_of_snapshots_does_not_matter_to_sequence_lira():
     order = np.array([2, 0, 3, 1])
     again = contract.KnownRecords(references.phi[:, order], references.owners)
     attack, mask = worlds.make("sequence_lira"), np.array([1, 1, 0, 1], bool)
-    scores = worlds.score(attack, references, phi[0], node=0, sight=worlds.look(mask))
-    permuted = worlds.score(attack, again, phi[0][order], node=0, sight=worlds.look(mask[order]))
+    scores = worlds.score(attack, references, phi[0], node=0, sight=worlds.look(mask, worlds.FOUR))
+    permuted = worlds.score(attack, again, phi[0][order], node=0, sight=worlds.look(mask[order], worlds.FOUR))
     np.testing.assert_allclose(permuted, scores, rtol=1e-3, atol=1e-3)
 
 

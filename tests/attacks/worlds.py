@@ -15,6 +15,7 @@ NODES, CYCLES, REFERENCES, RECORDS = 3, 2, 24, 60
 SNAPSHOTS = NODES * CYCLES
 SETUP = contract.Setup(NODES, [np.ones(SNAPSHOTS, bool)])
 CYCLIC = Schedule.cyclic(nodes=NODES, cycles=CYCLES)
+FOUR = Schedule.cyclic(nodes=1, cycles=4)  # of `gaussian_toy`
 SHUFFLED = Schedule.sequential(np.array([[2, 0, 1], [1, 2, 0]]))
 EVERYTHING = np.ones(SNAPSHOTS, bool)
 
@@ -61,7 +62,8 @@ def gaussian_toy(seed=0, *, records=800, references=128):
     owners = jnp.asarray(np.where(members, 0, -1), jnp.int32)
     known = contract.KnownRecords(jnp.asarray(phi, jnp.float32), owners)
     targets = rng.random((60, records)) < 0.5
-    return known, np.stack([say(each) for each in targets]).astype(np.float32), targets, covariance, shift
+    phi = jnp.asarray(np.stack([say(each) for each in targets]), jnp.float32)
+    return known, phi, targets, covariance, shift
 
 
 def look(mask, schedule=CYCLIC):

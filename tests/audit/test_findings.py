@@ -1,82 +1,91 @@
-"""Adversaries end to end on a small federation: what is kept, what holds whoever attacks, and what must not."""
+"""The audit end to end on drawn signals: what holds whoever attacks, and what must not; `pooling` and `scoring` too."""
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import pytest
 
-from fedmia_jax import auditing, findings, model, parts, signals, stages, store, types
+from fedmia_jax import attacks, options
+from fedmia_jax.attacks import trajectory
+from fedmia_jax.audit import api, attribution, evidence, findings, pooling, rows, scoring
+from fedmia_jax.schedule import Schedule
 
 NAMES = ("loss", "lira_online", "rmia_offline", "delta_phi", "peers", "sequence_lira", "trajectory")
 VIEWS = ("outsider", "insider", "bracket", "coalition:{1,2}", "coordinator", "all_coalitions:2")
+CYCLIC = Schedule.cyclic(nodes=3, cycles=2)
 
 
 @pytest.fixture(scope="module")
-def lab(make_lab, short_fits):
-    """Three nodes that learn random labels by heart, two replicates, twelve references."""
-    return make_lab(
-        {"num_records": 1000, "num_features": 30, "num_classes": 4, "learnable": False},
-        replicates=2,
-        data={"num_federation": 180, "num_test": 180},
-        model={"hidden": 32},
-        training={"learning_rate": 0.01},
-        federation={"nodes": 3, "cycles": 2, "local_epochs": 15},
-        shadow={"federations": 12, "count": 2},
-        attack={"names": NAMES, "views": VIEWS},
-    )
+def arrays(make_evidence):
+    """Three nodes, two cycles, two targets, twelve references."""
+    return make_evidence(CYCLIC)
 
 
 @pytest.fixture(scope="module")
-def evidence(lab):
-    """What the attacks read."""
-    return auditing.gather(lab.planned, lab.kept, lab.runs)
+def progress():
+    """How often the audit said that an attack is done, and what it complained of."""
+    return {"steps": [], "lines": []}
 
 
 @pytest.fixture(scope="module")
-def scored(evidence, short_fits):
+def tables(arrays, progress, short_fits):
+    """What the audit finds."""
+    return api.audit(arrays, NAMES, VIEWS, advance=progress["steps"].append, on_broken=progress["lines"].append)
+
+
+@pytest.fixture(scope="module")
+def make_scorer(short_fits):
+    """`make_scorer(arrays, names, views)`, without the checks of `audit`."""
+
+    def call(arrays, names, views):
+        compared = [name for name in names if name not in arrays.model_scores]
+        declared = options.declared(*(attacks.find(name).options for name in compared))
+        defaults = {name: declaration.default for name, declaration in declared.items()}
+        return scoring.make_scorer(arrays, compared, views, defaults, jax.random.key(0))
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def scored(arrays, make_scorer):
     """What every attack says of single nodes, by attack and view."""
-    found: dict[tuple[str, str], list[auditing.Scored]] = {}
+    scorer = make_scorer(arrays, NAMES, VIEWS)
+    said: dict[tuple[str, str], list[scoring.Scored]] = {}
     for name in NAMES:
-        way = auditing.score_single if name in evidence.single else auditing.score_compared
-        for one in way(evidence, name):
-            if one.node < 3 and one.view in VIEWS[:-1]:
-                found.setdefault((name, one.view), []).append(one)
-    return found
+        score = scoring.score_on_one_model if name in arrays.model_scores else scoring.score_with_references
+        for each in score(scorer, name):
+            if each.node < 3 and each.view in VIEWS[:-1]:
+                said.setdefault((name, each.view), []).append(each)
+    return said
 
 
-@pytest.fixture(scope="module")
-def tables(lab):
-    """The tables of the workdir."""
-    return {name: pl.read_parquet(lab.folder / "run" / f"{name}.parquet") for name in store.TABLES}
+def test_every_attack_is_heard_of_once(tables, progress):
+    assert progress["steps"] == [1] * len(NAMES)
+    assert progress["lines"] == []
+    assert tables.intervals["attack"].unique(maintain_order=True).to_list() == list(NAMES)
 
 
-def test_replicates_and_references_draw_from_the_same_records(lab, evidence):
-    first, second = lab.runs
-    np.testing.assert_array_equal(first.scored, second.scored)
-    assert set(first.dealt.federation) != set(second.dealt.federation)
-    assert set(first.dealt.federation) | set(first.dealt.test) == set(first.scored)
-    held = np.asarray(evidence.references.owners) >= 0
-    assert (held.sum(axis=1) == 180).all()
-    assert 0.3 < held.mean(axis=0).mean() < 0.7
-    shared = lab.planned.recipes[0].references
-    assert shared == lab.planned.recipes[1].references  # trained once for both
-    assert len(set(shared)) == 12
-
-
-def test_signals_are_those_of_the_kept_models(lab, evidence):
-    run = lab.runs[1]
-    params = lab.kept.read(lab.planned.address[lab.planned.recipes[1].federation], "c2")["params"]
-    one = {layer: {name: leaf[1] for name, leaf in group.items()} for layer, group in params.items()}
-    logits = model.make_apply(run.module)(one, jnp.asarray(run.dataset.features[run.scored]))
-    expected = signals.phi(types.Signals(logits, jnp.asarray(run.dataset.labels[run.scored])))
-    np.testing.assert_allclose(evidence.phi[1, 4], expected, atol=1e-4)  # C2N2
-
-
-def test_every_attack_has_its_rows(lab, tables):
-    seen = lab.table.filter(pl.col("phase") == "federated").group_by("attack", "view").len().rows()
-    count = {(attack, view): number for attack, view, number in seen}
+def test_every_attack_has_its_rows(arrays, tables):
+    single = [
+        row
+        for replicate in range(2)
+        for row in rows.snapshot_rows(
+            CYCLIC,
+            scores=arrays.model_scores["loss"].scores[replicate],
+            thresholds=arrays.model_scores["loss"].thresholds[replicate],
+            held_out=None,
+            correct=arrays.correct[replicate],
+            owners=arrays.owners[replicate],
+            nodes=3,
+            attack="loss",
+            replicate=replicate,
+        )
+    ]
+    table = pl.concat([pl.DataFrame(single, rows.SCHEMA), tables.rows])
+    count = {(attack, view): number for attack, view, number in table.group_by("attack", "view").len().rows()}
     for name in NAMES:
         sequence = name in ("delta_phi", "peers", "sequence_lira", "trajectory")
         assert count.get((name, "snapshot"), 0) == (0 if sequence else 2 * 6 * 4)
@@ -84,96 +93,243 @@ def test_every_attack_has_its_rows(lab, tables):
     assert count["sequence_lira", "insider:2"] == 2 * 2
     assert ("peers", "outsider") not in count
     assert ("delta_phi", "bracket:1") in count
-    coalitions = tables["coalitions"]
+    coalitions = tables.coalitions
     assert coalitions.filter(pl.col("attack") == "sequence_lira").height == 3 * 2
     assert set(coalitions["attack"]) == {"delta_phi", "peers", "sequence_lira", "trajectory"}  # two of three see all
 
 
+def test_columns_are_there_whatever_is_asked(arrays, tables):
+    little = api.audit(arrays, ("loss",), ("outsider",))
+    for name, schema in findings.SCHEMAS.items():
+        assert dict(getattr(tables, name).schema) == dict(schema)
+        assert dict(getattr(little, name).schema) == dict(schema)
+    assert little.coalitions.is_empty()
+
+
 def test_what_the_sample_cannot_resolve_is_null(tables):
-    sure = tables["certainty"]
-    assert sure["tpr_at_fpr_0.01"].null_count() == 0
-    assert sure["tpr_at_fpr_0.001"].null_count() == sure.height  # 360 non-members
-    assert (sure["auc_low"] <= sure["auc"]).all()
-    assert (sure["auc"] <= sure["auc_high"]).all()
-    assert (sure["fpr_0.01"] <= 0.01 + 1e-9).all()
+    table = tables.intervals
+    assert table["tpr_at_fpr_0.01"].null_count() == 0
+    assert table["tpr_at_fpr_0.001"].null_count() == table.height  # 360 non-members
+    assert (table["auc_low"] <= table["auc"]).all()
+    assert (table["auc"] <= table["auc_high"]).all()
+    assert (table["fpr_0.01"] <= 0.01 + 1e-9).all()
 
 
-def test_the_certainty_of_one_view_is_that_of_its_scores(lab, evidence, scored, tables):
+def test_the_intervals_of_one_view_are_those_of_its_scores(arrays, scored, tables):
     wins = []
-    for one in scored["lira_online", "outsider"]:
+    for each in scored["lira_online", "outsider"]:
         for replicate in range(2):
-            inside = one.scores[replicate, evidence.members(one.node)[replicate]]
-            outside = one.scores[replicate, evidence.others[replicate]]
+            inside = each.scores[replicate, arrays.members(each.node)[replicate]]
+            outside = each.scores[replicate, arrays.others(each.node)[replicate]]
             wins.append((inside[:, None] > outside).mean() + (inside[:, None] == outside).mean() / 2)
-    row = tables["certainty"].filter(
+    row = tables.intervals.filter(
         pl.col("attack") == "lira_online", pl.col("view") == "outsider", pl.col("attacked") == "node"
     )
     assert row["auc"][0] == pytest.approx(np.mean(wins), abs=1e-6)
     assert row["scored_members"][0] == 360
-    assert row["members"][0] == len({*lab.runs[0].dealt.federation, *lab.runs[1].dealt.federation})
+    assert row["members"][0] == (arrays.owners >= 0).any(axis=0).sum()
 
 
-def test_scores_that_are_no_numbers_leave_the_row_empty(evidence, scored):
-    (*_, one) = scored["loss", "outsider"]
-    broken = dataclasses.replace(one, scores=np.where(np.arange(one.scores.shape[1]) == 3, np.nan, one.scores))
-    row, curve = findings.certain(evidence, [broken])
+def test_rows_of_views_are_those_of_their_scores(arrays, scored, tables):
+    for each in scored["rmia_offline", "insider"]:
+        for replicate, (inside, outside) in enumerate(
+            zip(arrays.members(each.node), arrays.others(each.node), strict=True)
+        ):
+            (row,) = tables.rows.filter(
+                attack="rmia_offline", view=each.party, attacked=f"N{each.node + 1}", replicate=replicate
+            ).rows(named=True)
+            read = int(each.snapshots[replicate])
+            above = each.scores[replicate] > np.float32(each.thresholds[replicate])
+            assert row["snapshot"] == CYCLIC.label(read)
+            assert (row["cycle"], row["node"]) == (read // 3 + 1, read % 3 + 1)
+            assert row["accuracy"] == pytest.approx((above[inside].mean() + 1 - above[outside].mean()) / 2)
+            assert row["target_train_accuracy"] == pytest.approx(arrays.correct[replicate, read, inside].mean())
+            assert row["target_test_accuracy"] == pytest.approx(arrays.correct[replicate, read, outside].mean())
+            assert (row["num_members"], row["num_non_members"]) == (60, 180)
+            assert row["attack_held_out_accuracy"] is None
+
+
+def test_accuracy_on_models_that_an_attack_was_not_fitted_on_is_kept(tables):
+    for name, group in tables.rows.group_by("attack"):
+        assert (group["attack_held_out_accuracy"] == 0.75).all() if name == ("loss",) else True
+        assert group["attack_held_out_accuracy"].null_count() == (0 if name == ("loss",) else group.height)
+
+
+def test_scores_that_are_no_numbers_leave_the_row_empty(arrays, scored):
+    (*_, last) = scored["loss", "outsider"]
+    broken = dataclasses.replace(last, scores=np.where(np.arange(last.scores.shape[1]) == 3, np.nan, last.scores))
+    row, curve = pooling.pool(arrays, [broken])
     assert "auc" not in row
     assert not curve
 
 
+def test_a_target_that_exploded_is_said_so(arrays):
+    phi = np.where(np.arange(2)[:, None, None] == 1, np.nan, arrays.phi)
+    loss = dataclasses.replace(arrays.model_scores["loss"], scores=phi)
+    lines = []
+    tables = api.audit(
+        dataclasses.replace(arrays, phi=phi, model_scores={"loss": loss}),
+        ("loss", "calibration"),
+        ("outsider", "coordinator"),
+        on_broken=lines.append,
+    )
+    assert len(lines) == 2 * 2 * 2
+    assert all("scores are not numbers" in line for line in lines)
+    assert tables.intervals["auc"].null_count() == tables.intervals.height
+    assert tables.roc.is_empty()
+    assert tables.attribution.is_empty()
+    whole, exploded = (tables.rows.filter(replicate=replicate) for replicate in (0, 1))
+    assert whole["accuracy"].null_count() == 0
+    for column in (*rows.METRICS, "target_train_accuracy", "target_test_accuracy"):
+        assert exploded[column].null_count() == exploded.height, column
+
+
+def test_a_node_without_members_has_no_numbers(arrays):
+    owners = np.where(arrays.owners == 1, -2, arrays.owners)
+    tables = api.audit(dataclasses.replace(arrays, owners=owners), ("loss", "calibration"), ("bracket", "outsider"))
+    assert tables.intervals.filter(attacked="node")["auc"].null_count() == 4
+    assert tables.intervals.filter(attacked="union")["auc"].null_count() == 0
+    empty = tables.rows.filter(attacked="N2")
+    assert empty["auc"].null_count() == empty.height
+    assert empty["num_members"].unique().to_list() == [0]
+
+
 def test_attacks_see_members(tables):
-    sure = tables["certainty"].filter(pl.col("attacked") == "node")
+    table = tables.intervals.filter(pl.col("attacked") == "node")
     for attack in ("loss", "lira_online", "sequence_lira", "trajectory", "delta_phi"):
-        best = sure.filter(pl.col("attack") == attack)["auc"].max()
+        best = table.filter(pl.col("attack") == attack)["auc"].max()
         assert best > 0.7, attack
 
 
 def test_a_larger_view_is_no_worse_for_likelihood_ratios(tables):
-    sure = tables["certainty"].filter(pl.col("attack").is_in(["lira_online", "sequence_lira"]))
-    for _, part in sure.group_by("attack", "attacked"):
-        of = {row["view"]: row for row in part.iter_rows(named=True)}
+    table = tables.intervals.filter(pl.col("attack").is_in(["lira_online", "sequence_lira"]))
+    for _, group in table.group_by("attack", "attacked"):
+        of = {row["view"]: row for row in group.iter_rows(named=True)}
         for small, large in (("outsider", "coordinator"), ("bracket", "coordinator")):
             if small in of:
                 width = of[small]["auc_high_replicates"] - of[small]["auc_low_replicates"]
                 assert of[large]["auc"] >= of[small]["auc"] - width
 
 
-def test_shuffled_membership_is_guessed_by_nobody(evidence, scored):
+def test_shuffled_membership_is_guessed_by_nobody(arrays, scored):
     rng = np.random.default_rng(0)
-    found: dict[tuple[str, str], list[tuple[float, bool]]] = {}
+    guesses: dict[tuple[str, str], list[tuple[float, bool]]] = {}
     for _ in range(8):
-        blind = dataclasses.replace(evidence, owners=np.stack([rng.permutation(row) for row in evidence.owners]))
-        for (name, view), some in scored.items():
-            sure, _ = findings.certain(blind, some)
-            held = sure["auc_low"] <= 0.5 <= sure["auc_high"]
-            found.setdefault((name, view), []).append((sure["auc"], held))
-    assert {name for name, _ in found} == set(NAMES)
-    for which, values in found.items():
+        blind = dataclasses.replace(arrays, owners=np.stack([rng.permutation(row) for row in arrays.owners]))
+        for (name, view), group in scored.items():
+            row, _ = pooling.pool(blind, group)
+            held = row["auc_low"] <= 0.5 <= row["auc_high"]
+            guesses.setdefault((name, view), []).append((row["auc"], held))
+    assert {name for name, _ in guesses} == set(NAMES)
+    for which, values in guesses.items():
         assert abs(np.mean([auc for auc, _ in values]) - 0.5) < 0.05, which
-    assert np.mean([held for values in found.values() for _, held in values]) > 0.85
+    assert np.mean([held for values in guesses.values() for _, held in values]) > 0.85
 
 
 def test_the_node_is_named(tables):
-    named = tables["attribution"]
-    part = named.filter(pl.col("way") == "sequence_lira", pl.col("view") == "coordinator")
-    assert part["count"].sum() == 360
-    right = part.filter(pl.col("true") == pl.col("named"))["count"].sum()
+    named = tables.attribution
+    table = named.filter(pl.col("way") == "sequence_lira", pl.col("view") == "coordinator")
+    assert table["count"].sum() == 360
+    right = table.filter(pl.col("true") == pl.col("named"))["count"].sum()
     assert right / 360 > 0.6
     assert "outsider" not in set(named.filter(pl.col("way") == "source_loss")["view"])
+    assert named["way"].unique(maintain_order=True).to_list() == [
+        "source_loss",
+        "delta_phi",
+        "sequence_lira",
+        "trajectory",
+    ]
 
 
-def test_references_of_other_records(run_sweep, lab, tmp_path):
-    values = dataclasses.asdict(lab.settings)
-    values["replicates"], values["shadow"]["audit"] = 1, False
-    values["attack"]["names"] = ("loss", "lira_offline", "sequence_lira")
-    values["attack"]["views"] = ("outsider", "coordinator")
-    runs, _ = run_sweep(values, tmp_path / "run")
-    (run,) = runs
-    assert not set(run.scored[:360]) & {row for shards in run.audit.references for row in shards.indices[shards.mask]}
-    assert (run.reference_owners[:, :360] == -1).all()
-    assert (run.owners[360:] == -2).all()
-    planned = stages.make_plan(runs)
-    gathered = auditing.gather(planned, parts.Parts(tmp_path / "run" / "parts"), runs)
-    assert gathered.phi.shape == (1, 6, 720)
-    sure = pl.read_parquet(tmp_path / "run" / "certainty.parquet")
-    assert sure.filter(pl.col("attack") == "sequence_lira")["auc"].min() > 0.6
+def test_source_losses_and_confusion_by_hand(arrays):
+    phi, schedule = arrays.phi[0], Schedule.sequential(np.array([[2, 0, 1], [1, 2, 0]]))
+    mask = np.array([True, True, True, True, False, True])
+    expected = np.stack(
+        [
+            np.mean([-np.logaddexp(0, -phi[t]) for t in range(6) if schedule.trainer[t] == node and mask[t]], axis=0)
+            for node in range(3)
+        ]
+    )
+    losses = attribution.source_losses(jnp.asarray(phi), jnp.asarray(mask), jnp.asarray(schedule.visits))
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    table = np.zeros((3, 3), int)
+    for record, owner in enumerate(arrays.owners[0]):
+        if owner >= 0:
+            table[owner, np.argmax(losses[:, record])] += 1
+    np.testing.assert_array_equal(attribution.confusion(losses, jnp.asarray(arrays.owners[0]), nodes=3), table)
+
+
+def test_references_of_other_records(make_evidence, short_fits):
+    """References train on other records than the targets: only attacks that need no member of each record work."""
+    half, other = make_evidence(CYCLIC), make_evidence(CYCLIC, seed=1)
+    outside = make_evidence(CYCLIC, seed=2, lift=0.0)
+
+    def beside(first, second):
+        return np.concatenate([first, second], axis=-1)
+
+    known = evidence.References(
+        phi=beside(outside.references.phi, other.references.phi),
+        owners=beside(np.full_like(outside.references.owners, -1), other.references.owners),
+    )
+    arrays = evidence.Evidence(
+        phi=beside(half.phi, other.phi),
+        owners=beside(half.owners, np.full_like(other.owners, -2)),
+        schedule=CYCLIC,
+        references=known,
+        model_scores={"loss": evidence.ModelScores(scores=beside(half.phi, other.phi), thresholds=np.zeros((2, 6)))},
+    )
+    assert arrays.phi.shape == (2, 6, 720)
+    tables = api.audit(arrays, ("loss", "lira_offline", "sequence_lira"), ("outsider", "coordinator"))
+    table = tables.intervals
+    assert table.filter(pl.col("attack") == "sequence_lira")["auc"].min() > 0.6
+    assert set(table["scored_non_members"]) == {3 * 360, 360}
+    assert tables.rows["target_train_accuracy"].null_count() == tables.rows.height
+
+
+def test_assigned_records_stand_against_their_own_node(arrays, make_scorer):
+    """Where it is known whom a record was assigned to, its absence counts against that node alone, and once."""
+    rng = np.random.default_rng(0)
+    assigned = np.where(arrays.owners >= 0, arrays.owners, rng.integers(0, 3, arrays.owners.shape)).astype(np.int32)
+    assigned[:, :20] = -1
+    paired = dataclasses.replace(arrays, assigned=assigned)
+    row = api.audit(paired, ("loss",), ("bracket",))
+    per_node = [int(((arrays.owners == -1) & np.isin(assigned, (node, -1))).sum()) for node in range(3)]
+    assert row.intervals["scored_non_members"].to_list() == [sum(per_node)]
+    assert row.rows.group_by("attacked", maintain_order=True).agg(pl.col("num_non_members").sum()).rows() == [
+        (f"N{node + 1}", number) for node, number in enumerate(per_node)
+    ]
+    scorer = make_scorer(paired, ("loss",), ("bracket",))
+    group = list(scoring.score_on_one_model(scorer, "loss"))
+    aucs = [
+        (each.scores[s, inside[s]][:, None] > each.scores[s, outside[s]]).mean()
+        for each in group
+        for inside, outside in [(paired.members(each.node), paired.others(each.node))]
+        for s in range(2)
+    ]
+    assert row.intervals["auc"][0] == pytest.approx(np.mean(aucs), abs=1e-5)
+
+
+def test_an_alias_says_what_its_view_says(arrays):
+    tables = api.audit(arrays, ("loss", "sequence_lira"), ("outsider", "coordinator_p2p"))
+    first, second = (tables.intervals.filter(view=view).drop("view") for view in ("outsider", "coordinator_p2p"))
+    assert first.equals(second)
+
+
+def test_before_and_after_in_one_cycle(arrays):
+    """A single cycle of a bracket is enough to attack, and all cycles are no worse."""
+    tables = api.audit(arrays, ("sequence_lira",), ("bracket:2", "bracket:2@1", "bracket:2@2"))
+    auc = dict(tables.intervals.select("view", "auc").rows())
+    width = tables.intervals["auc_high"] - tables.intervals["auc_low"]
+    assert min(auc.values()) > 0.7
+    assert auc["bracket:2"] >= max(auc["bracket:2@1"], auc["bracket:2@2"]) - width.max()
+    assert set(tables.rows["view"]) == {"bracket:2", "bracket:2@1", "bracket:2@2"}
+
+
+def test_the_key_alone_decides_what_is_drawn(arrays, monkeypatch):
+    monkeypatch.setattr(trajectory, "NUM_UPDATES", 20)
+    first, again, other = (
+        api.audit(arrays, ("trajectory",), ("outsider",), key=key)
+        for key in (None, jax.random.key(0), jax.random.key(1))
+    )
+    assert first.intervals.equals(again.intervals)
+    assert not first.intervals.equals(other.intervals)

@@ -5,13 +5,14 @@ import pytest
 from scipy import stats
 from sklearn import metrics as references
 
-from fedmia_jax import certainty
+from fedmia_jax.attacks import thresholds
+from fedmia_jax.audit import intervals, roc
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (3, 10), (10, 10), (7, 5000)])
 def test_clopper_pearson_is_scipys(successes, trials):
     expected = stats.binomtest(successes, trials).proportion_ci(0.95, method="exact")
-    np.testing.assert_allclose(certainty.clopper_pearson(successes, trials), (expected.low, expected.high), atol=1e-9)
+    np.testing.assert_allclose(intervals.clopper_pearson(successes, trials), (expected.low, expected.high), atol=1e-9)
 
 
 def draw(seed=0, *, size=200, ties=False, shift=1.0):
@@ -26,7 +27,7 @@ def test_placements_average_to_the_auc(ties):
     members, others = draw(ties=ties)
     labels = np.repeat([1, 0], [len(members), len(others)])
     expected = references.roc_auc_score(labels, np.concatenate([members, others]))
-    for side in certainty.placements(members, others):
+    for side in roc.placements(members, others):
         assert side.mean() == pytest.approx(expected, abs=1e-12)
 
 
@@ -34,12 +35,12 @@ def test_the_bootstrap_is_plain_resampling():
     members, others = draw()
     scores = np.concatenate([members, others])
     inside = np.arange(len(scores)) < len(members)
-    wins = np.concatenate(certainty.placements(members, others))
-    records, both = certainty.auc_interval(wins[None, None], inside[None, None], ~inside[None, None], seed=0)
+    wins = np.concatenate(roc.placements(members, others))
+    records, both = intervals.auc_interval(wins[None, None], inside[None, None], ~inside[None, None], seed=0)
     assert records == both  # a single replicate
     rng, found = np.random.default_rng(1), []
     for _ in range(600):
-        again = certainty.placements(rng.choice(members, len(members)), rng.choice(others, len(others)))
+        again = roc.placements(rng.choice(members, len(members)), rng.choice(others, len(others)))
         found.append(again[0].mean())
     np.testing.assert_allclose(records, np.percentile(found, [2.5, 97.5]), atol=0.008)
 
@@ -47,9 +48,9 @@ def test_the_bootstrap_is_plain_resampling():
 def test_replicates_that_differ_widen_the_interval():
     parts = [draw(seed, shift=shift) for seed, shift in enumerate((0.5, 1.0, 1.5, 2.0))]
     inside = np.arange(800) < 200
-    wins = np.stack([np.concatenate(certainty.placements(*part)) for part in parts])[None]
+    wins = np.stack([np.concatenate(roc.placements(*part)) for part in parts])[None]
     groups = np.broadcast_to(inside, (1, 4, 800))
-    records, both = certainty.auc_interval(wins, groups, ~groups, seed=0)
+    records, both = intervals.auc_interval(wins, groups, ~groups, seed=0)
     assert both.high - both.low > 2 * (records.high - records.low)
 
 
@@ -57,7 +58,7 @@ def test_replicates_that_differ_widen_the_interval():
 def test_the_point_at_a_rate_by_hand(ties):
     members, others = draw(ties=ties)
     for rate in (0.0, 0.01, 0.2):
-        found = certainty.at_rate(certainty.make_roc(members, others), rate)
+        found = roc.at_rate(roc.make_roc(members, others), rate)
         assert found.fpr <= rate + 1e-12
         assert found.fpr == pytest.approx((others > found.threshold).mean())
         assert found.tpr == (members > found.threshold).mean()
@@ -68,7 +69,9 @@ def test_the_point_at_a_rate_by_hand(ties):
 @pytest.mark.parametrize("ties", [False, True])
 def test_the_best_threshold_by_hand(ties):
     members, others = draw(ties=ties)
-    found = certainty.best_threshold(members, others)
+    members, others = members.astype(np.float32), others.astype(np.float32)
+    inside = np.arange(len(members) + len(others)) < len(members)
+    found = thresholds.best_overall(np.concatenate([members, others]), inside, ~inside)
     cuts = np.concatenate([members, others, [-10.0]])
     best = max((members > cut).mean() - (others > cut).mean() for cut in cuts)
     assert (members > found).mean() - (others > found).mean() == pytest.approx(best, abs=1e-12)
@@ -76,7 +79,7 @@ def test_the_best_threshold_by_hand(ties):
 
 def half(members, others, *, weights=None, trials=None):
     weights = np.ones(len(others)) if weights is None else weights
-    return certainty.Half(members, others, weights, trials or (len(members), len(others)))
+    return intervals.Half(members, others, weights, trials or (len(members), len(others)))
 
 
 def test_epsilon_of_randomized_response_is_below_and_near_the_truth():
@@ -86,23 +89,23 @@ def test_epsilon_of_randomized_response_is_below_and_near_the_truth():
     def answers(chance):
         return (rng.random(40_000) < chance).astype(float)
 
-    found = certainty.epsilon(*(half(answers(0.75), answers(0.25)) for _ in range(2)))
+    found = intervals.epsilon(*(half(answers(0.75), answers(0.25)) for _ in range(2)))
     assert truth - 0.1 < found <= truth
 
 
 def test_epsilon_of_noise_is_nothing():
     rng = np.random.default_rng(0)
     halves = [[half(rng.normal(size=500), rng.normal(size=500)) for _ in range(2)] for _ in range(40)]
-    found = [certainty.epsilon(*two) for two in halves]
+    found = [intervals.epsilon(*two) for two in halves]
     assert np.mean(np.array(found) > 0) <= 0.1  # at 95%, within what forty trials tell
 
 
 def test_a_record_that_is_scored_often_is_one_trial():
     rng = np.random.default_rng(0)
     members, others = rng.normal(2, 1, 500), rng.normal(0, 1, 500)
-    once = certainty.epsilon(half(members, others), half(members, others))
+    once = intervals.epsilon(half(members, others), half(members, others))
     again = half(members, np.tile(others, 10), trials=(500, 500))
-    assert certainty.epsilon(again, again) == pytest.approx(once, abs=0.05)
+    assert intervals.epsilon(again, again) == pytest.approx(once, abs=0.05)
 
 
 def test_weights_make_unequal_groups_alike():
@@ -112,13 +115,13 @@ def test_weights_make_unequal_groups_alike():
     others = np.concatenate([rng.normal(2, 1, 5000), rng.normal(0, 1, 5000)])
     weights = np.repeat([8 / 4.5, 1 / 4.5], 5000)
     fair = half(members, others, weights=weights)
-    assert certainty.epsilon(fair, fair) < 0.1 < certainty.epsilon(half(members, others), half(members, others))
-    assert certainty.at_rate(certainty.make_roc(members, others, weights), 0.1).tpr == pytest.approx(0.1, abs=0.02)
-    assert certainty.at_rate(certainty.make_roc(members, others), 0.1).tpr > 0.15
+    assert intervals.epsilon(fair, fair) < 0.1 < intervals.epsilon(half(members, others), half(members, others))
+    assert roc.at_rate(roc.make_roc(members, others, weights), 0.1).tpr == pytest.approx(0.1, abs=0.02)
+    assert roc.at_rate(roc.make_roc(members, others), 0.1).tpr > 0.15
 
 
 def test_the_t_interval():
     values = np.array([0.1, 0.4, 0.3])
     expected = stats.t.interval(0.95, 2, loc=values.mean(), scale=stats.sem(values))
-    assert certainty.t_width(values) == pytest.approx((expected[1] - expected[0]) / 2)
-    assert np.isnan(certainty.t_width(values[:1]))
+    assert intervals.t_width(values) == pytest.approx((expected[1] - expected[0]) / 2)
+    assert np.isnan(intervals.t_width(values[:1]))

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -56,7 +55,9 @@ def make_run(
     federated |= dict.fromkeys(("accuracy", "precision", "f1", "target_train_accuracy"), accuracy)
     federated |= {"recall": 1.5 * accuracy - 0.5, "target_test_accuracy": test_accuracy}
     central = {metric: NUMBERS["I", classes, None, None, metric] + shift for metric in METRICS}
-    central = dict.fromkeys(OTHERS, 0.5) | {METRICS[name]: value for name, value in (central | (centralised or {})).items()}
+    central = dict.fromkeys(OTHERS, 0.5) | {
+        METRICS[name]: value for name, value in (central | (centralised or {})).items()
+    }
     columns = {name: np.insert(values, 0, central[name], axis=0).ravel() for name, values in federated.items()}
     cycle, node = ([None, *(1 + numbers).tolist()] for numbers in (steps // nodes, steps % nodes))
     places = {"cycle": cycle, "node": node}
@@ -106,8 +107,3 @@ def of_protocol(rate: float, shift: float) -> pl.DataFrame:
     """Two cells of the paper's grid, moved by `shift`, as one protocol of several."""
     rows = make([(10, 3, 100), (100, 3, 100)], shifts=(shift,)).with_columns(pl.lit(rate).alias("model.dropout_rate"))
     return rows.with_columns(pl.col("run_id") + f"-{rate}")
-
-
-def pictures(folder: pathlib.Path) -> list[str]:
-    """Names of the figures in a workdir."""
-    return sorted(path.stem for path in (folder / "figures").glob("*.png"))

@@ -3,7 +3,7 @@
 import io
 
 import made_up
-import numpy as np
+import made_up_findings
 import polars as pl
 import rich.console
 import scipy.stats
@@ -16,7 +16,7 @@ from fedmia_jax.storage import workdir as workdirs
 def write(folder, results, **options):
     """Markdown, terminal and figures of a report."""
     console = rich.console.Console(file=io.StringIO(), width=120)
-    report.write(store.Workdir(folder), results, title="made up", console=console, **options)
+    report.write(workdirs.Workdir(folder), results, title="made up", console=console, **options)
     pictures = sorted(path.stem for path in (folder / "figures").glob("*.png"))
     return (folder / "report.md").read_text(), console.file.getvalue(), pictures
 
@@ -29,10 +29,11 @@ def test_a_sweep_is_reported_point_by_point_and_beside_the_paper(tmp_path):
     assert pictures == ["paper_figure_1", "paper_scatter"]
     assert all(f"![{name}](figures/{name}.png)" in text for name in pictures)
     assert "| data.num_classes | federation.nodes | federation.local_epochs | centralised train |" in text
+    numbers, cell = made_up.NUMBERS, made_up.GRID[0]
     half = scipy.stats.t.ppf(0.975, 1) * scipy.stats.sem((0.0, 0.02))
-    central = [f"{made_up.NUMBERS['I', 10, None, None, metric] + 0.01:.3f} ±{half:.3f}" for metric in list(made_up.METRICS)[:3]]
-    last = [f"{made_up.NUMBERS['II', *made_up.GRID[0], name] + 0.01:.3f} ±{half:.3f}" for name in ("test_accuracy", "attack_accuracy")]
-    row = ["10", "3", "100", *central, *last, f"{made_up.peak(*made_up.GRID[0]):.3f} ±0.000"]
+    central = [f"{numbers['I', 10, None, None, metric] + 0.01:.3f} ±{half:.3f}" for metric in list(made_up.METRICS)[:3]]
+    last = [f"{numbers['II', *cell, name] + 0.01:.3f} ±{half:.3f}" for name in ("test_accuracy", "attack_accuracy")]
+    row = ["10", "3", "100", *central, *last, f"{made_up.peak(*cell):.3f} ±0.000"]
     assert "| " + " | ".join(row) + " |" in text
     assert all(word in printed for word in ("Sweep", "Table I,", "Table II,", "holds"))
 
@@ -63,3 +64,38 @@ def test_one_point_has_the_report_of_a_single_run(tmp_path):
         "# Leakage of a sequential federation: made up",
         *(f"## {table.title}" for table in tables.make_tables(results)),
     ]
+
+
+def test_a_federation_with_aggregates_is_not_called_sequential(tmp_path):
+    results = made_up.with_aggregates(made_up.make(made_up.GRID[:1], cycles=1))
+    text, _, pictures = write(tmp_path, results)
+    assert text.startswith("# Leakage of a federation: made up\n")
+    assert "## Federation, attack: network" in text
+    assert "| C1 | " in text
+    assert pictures == ["grid_network", "trace_network"]
+
+
+def test_a_run_with_reference_federations_shows_its_adversaries_first(tmp_path):
+    """The attack that stands for all on single snapshots has its tables; the rows of other views have none."""
+    workdir = workdirs.Workdir(tmp_path)
+    intervals = pl.DataFrame([made_up_findings.pooled("loss", "coordinator")], infer_schema_length=None)
+    findings = {"intervals": intervals, "roc": made_up_findings.ROC}
+    findings |= {"coalitions": made_up_findings.COALITIONS, "attribution": made_up_findings.NAMING}
+    for name, table in findings.items():
+        workdir.write_table(name, table)
+    results = made_up.make(made_up.GRID[:1], cycles=1)
+    seen = results.filter(phase="federated", attacked="N1", node=3).with_columns(
+        view=pl.lit("coordinator"), attack=pl.lit("peers")
+    )
+    text, printed, pictures = write(tmp_path, pl.concat([results, seen]))
+    assert [line for line in text.splitlines() if line.startswith("#")][1:] == [
+        "## AUC on one node, attacks x views",
+        "## Lower bound on epsilon, one node, attacks x views",
+        "## Coalitions of insiders",
+        "## Which node held the record? (top-1)",
+        "## Centralised training, attack: network",
+        "## Sequential federation, attack: network",
+    ]
+    assert "Sequential federation" not in printed, "what is on the terminal is about adversaries"
+    drawn = ["advantage_network", "attribution", "coalitions", "grid_network", "roc", "trace_network"]
+    assert pictures == drawn

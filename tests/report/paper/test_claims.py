@@ -25,16 +25,16 @@ def counts(numbers):
 
 def test_claims_that_hold_in_results_made_to_hold():
     """Attacks that peak at the visit, the more so with epochs and nodes, and beat the centralised target."""
-    found = {item.letter: item for item in paper.check_claims(made_up.whole())}
-    assert list(found) == list("abcdefghi")
-    assert {letter: found[letter].verdict for letter in "cefgi"} == dict.fromkeys("cefgi", "holds")
+    checked = {item.letter: item for item in paper.check_claims(made_up.whole())}
+    assert list(checked) == list("abcdefghi")
+    assert {letter: checked[letter].verdict for letter in "cefgi"} == dict.fromkeys("cefgi", "holds")
     visits = 4 * 2 * 4 * (3 + 10 + 15)
-    assert f"{visits} of {visits} visits (100.0%)" in found["c"].numbers
-    assert counts(found["e"].numbers) == [(12, 12), (12, 12)]
-    assert counts(found["f"].numbers) == [(16, 16)]
-    assert counts(found["g"].numbers) == [(24, 24), (24, 24)]
+    assert f"{visits} of {visits} visits (100.0%)" in checked["c"].numbers
+    assert counts(checked["e"].numbers) == [(12, 12), (12, 12)]
+    assert counts(checked["f"].numbers) == [(16, 16)]
+    assert counts(checked["g"].numbers) == [(24, 24), (24, 24)]
     # From 3 nodes to 10 and to 15 the peaks were made to gain 0.049 and 0.035.
-    assert "mean +0.042" in found["f"].numbers
+    assert "mean +0.042" in checked["f"].numbers
 
 
 def test_claims_about_the_tables_are_those_of_the_paper_where_ours_are_its_numbers():
@@ -43,22 +43,29 @@ def test_claims_about_the_tables_are_those_of_the_paper_where_ours_are_its_numbe
     def of(cell, metric):
         return made_up.NUMBERS["II", *cell, metric]
 
-    kept = sum(of(cell, "test_accuracy") >= made_up.NUMBERS["I", cell[0], None, None, "test_accuracy"] - 0.02 for cell in made_up.GRID)
-    found = claim("a", made_up.whole())
-    assert counts(found.numbers) == [(kept, 24), (kept, 24)]
-    assert found.verdict == ("holds in part" if kept >= 12 else "does not hold")
+    kept = sum(
+        of(cell, "test_accuracy") >= made_up.NUMBERS["I", cell[0], None, None, "test_accuracy"] - 0.02
+        for cell in made_up.GRID
+    )
+    kept_claim = claim("a", made_up.whole())
+    assert counts(kept_claim.numbers) == [(kept, 24), (kept, 24)]
+    assert kept_claim.verdict == ("holds in part" if kept >= 12 else "does not hold")
     attack = functools.partial(of, metric="attack_accuracy")
     steps = [
         attack((more, *rest)) > attack((less, *rest))
         for less, more in ((10, 20), (20, 50), (50, 100))
         for rest in itertools.product((3, 10, 15), (100, 200))
     ]
-    found = claim("b", made_up.whole())
-    assert counts(found.numbers) == [(3, 3), (sum(steps), 18), (sum(steps) + 3, 21)]
-    assert "50 to 100 classes / 15 nodes / 200 epochs -0.023" in found.numbers
+    by_classes = claim("b", made_up.whole())
+    assert counts(by_classes.numbers) == [(3, 3), (sum(steps), 18), (sum(steps) + 3, 21)]
+    assert "50 to 100 classes / 15 nodes / 200 epochs -0.023" in by_classes.numbers
     longer = [attack((*cell[:2], 200)) > attack(cell) for cell in made_up.GRID if cell[2] == 100]
     assert counts(claim("d", made_up.whole()).numbers) == [(sum(longer), 12), (12, 12), (sum(longer), 12)]
-    below = [attack(cell) < made_up.NUMBERS["I", cell[0], None, None, "attack_accuracy"] for cell in made_up.GRID if cell[0] > 20]
+    below = [
+        attack(cell) < made_up.NUMBERS["I", cell[0], None, None, "attack_accuracy"]
+        for cell in made_up.GRID
+        if cell[0] > 20
+    ]
     assert counts(claim("h", made_up.whole()).numbers) == [(sum(below), 12)] * 2
 
 
@@ -81,16 +88,18 @@ def test_claims_fail_where_the_opposite_was_made():
 
 def test_claims_that_these_results_cannot_test():
     one_length = made_up.make([cell for cell in made_up.GRID if cell[1:] == (3, 100)])
-    found = {item.letter: item.verdict for item in paper.check_claims(one_length)}
-    assert {letter for letter, verdict in found.items() if verdict == "not tested"} == set("def")
-    one_cycle = {item.letter: item.verdict for item in paper.check_claims(made_up.make(cycles=1))}
-    assert {letter for letter, verdict in one_cycle.items() if verdict == "not tested"} == set("cefgi")
+    verdicts = {item.letter: item.verdict for item in paper.check_claims(one_length)}
+    assert {letter for letter, verdict in verdicts.items() if verdict == "not tested"} == set("def")
+    verdicts = {item.letter: item.verdict for item in paper.check_claims(made_up.make(cycles=1))}
+    assert {letter for letter, verdict in verdicts.items() if verdict == "not tested"} == set("cefgi")
 
 
 def test_claims_have_intervals_over_replicates():
     """Peaks that stay, against centralised attacks that move with the replicate."""
     shifts = (0.0, 0.03, -0.01)
-    margin = np.mean([made_up.peak(*cell) - made_up.NUMBERS["I", cell[0], None, None, "attack_accuracy"] for cell in made_up.GRID])
+    margin = np.mean(
+        [made_up.peak(*cell) - made_up.NUMBERS["I", cell[0], None, None, "attack_accuracy"] for cell in made_up.GRID]
+    )
     half = scipy.stats.t.ppf(0.975, 2) * scipy.stats.sem(shifts)
     assert f"mean {margin - np.mean(shifts):+.3f} ±{half:.3f}" in claim("g", made_up.whole(*shifts)).numbers
     assert "±" not in claim("g", made_up.whole()).numbers
@@ -107,10 +116,11 @@ def test_claims_have_intervals_over_replicates():
 
 
 def test_exceptions_are_named_the_worst_first():
-    frame = pl.DataFrame({"classes": [10, 20, 50, 100, 5, 6, 7], "replicate": 0, "value": [1, -2, -1, -3, -4, -5, -6]})
-    part = claims.compare_with_zero("made up:", frame, by=["classes"])
-    assert part.held == [True] + [False] * 6
-    assert part.text == (
+    values = [1.0, -2.0, -1.0, -3.0, -4.0, -5.0, -6.0]
+    frame = pl.DataFrame({"classes": [10, 20, 50, 100, 5, 6, 7], "replicate": 0, "value": values})
+    comparisons = claims.compare_with_zero("made up:", frame, by=["classes"])
+    assert comparisons.held == [True] + [False] * 6
+    assert comparisons.text == (
         "made up: in 1 of 7, mean -2.857 "
         "(not: 7 classes -6.000, 6 classes -5.000, 5 classes -4.000, 100 classes -3.000 and 2 more)"
     )
@@ -120,6 +130,14 @@ def test_the_mean_over_cells_takes_its_interval_from_whole_replicates():
     frame = pl.DataFrame(
         {"classes": [10, 20] * 2 + [10], "replicate": [0, 0, 1, 1, 2], "value": [0.1, 0.3, 0.2, 0.6, 0.9]}
     )
-    part = claims.compare_with_zero("made up:", frame, by=["classes"])
+    comparisons = claims.compare_with_zero("made up:", frame, by=["classes"])
     half = scipy.stats.t.ppf(0.975, 1) * scipy.stats.sem([0.2, 0.4])
-    assert part.text == f"made up: in 2 of 2, mean {(0.4 + 0.45) / 2:+.3f} ±{half:.3f}"
+    assert comparisons.text == f"made up: in 2 of 2, mean {(0.4 + 0.45) / 2:+.3f} ±{half:.3f}"
+
+
+def test_a_federation_that_shows_aggregates_only_has_no_visits_to_test():
+    checked = {
+        item.letter: item.verdict for item in paper.check_claims(made_up.with_aggregates(made_up.whole(), only=True))
+    }
+    assert {letter for letter in "cfg" if checked[letter] == "not tested"} == set("cfg")
+    assert "not tested" not in {checked[letter] for letter in "abhi"}

@@ -4,7 +4,6 @@ import io
 
 import made_up
 import numpy as np
-import polars as pl
 import pytest
 import rich.console
 import scipy.stats

@@ -1,4 +1,7 @@
-"""Experiments end to end on small records: nothing leaks, everything leaks, and what a rerun finds."""
+"""Experiments end to end on small records: nothing leaks, everything leaks, and what a rerun finds.
+
+Covers `experiment.py`, `execution.py`, `scoring.py` and `outline.py`.
+"""
 
 import dataclasses
 import io
@@ -9,8 +12,12 @@ import polars as pl
 import pytest
 import rich.console
 
-from fedmia_jax import compute, config, errors, experiment, parts, plan, progress, stages, store, workload
+from fedmia_jax import errors, randomness
+from fedmia_jax.config import parsing, schema
 from fedmia_jax.data import pools
+from fedmia_jax.engine import chunks, experiment, kinds, lab, planning, progress, runs
+from fedmia_jax.storage import artifacts
+from fedmia_jax.storage import workdir as workdirs
 
 
 @pytest.fixture(scope="module")
@@ -69,23 +76,23 @@ TRACED = {"seed": [0, 7], "training.learning_rate": [0.01, 0.03], "model.dropout
 
 @pytest.fixture(scope="module")
 def swept(run_sweep, tmp_path_factory):
-    """A sweep over every traced field, two values each; its folder, runs, results and compiled programs."""
+    """A sweep over every traced field, two values each; its folder, every_run, results and compiled programs."""
     folder = tmp_path_factory.mktemp("swept")
-    runs, table = run_sweep({**TINY, "sweep": TRACED}, folder)
-    return folder, runs, table
+    every_run, table = run_sweep({**TINY, "sweep": TRACED}, folder)
+    return folder, every_run, table
 
 
 def test_every_traced_field_is_swept():
-    assert set(TRACED) == set(config.traced())
+    assert set(TRACED) == set(schema.traced())
 
 
 def test_traced_fields_run_as_one_group(swept):
-    _, runs, table = swept
-    assert len(runs) == 8
+    _, every_run, table = swept
+    assert len(every_run) == 8
     assert table["run_id"].n_unique() == 8
-    planned = stages.make_plan(runs)
-    for stage, units in planned.units.items():
-        assert len(plan.make_groups(units)) == bool(units), stage
+    planned = planning.make_plan(every_run)
+    for kind, units in planned.units.items():
+        assert len(chunks.make_groups(units)) == bool(units), kind
     assert {len(units) for units in planned.units.values()} == {24, 8, 0}
     points = table.select(list(TRACED)).unique()
     assert points.height == 8
@@ -97,9 +104,9 @@ def test_two_values_of_a_traced_field_compile_once_and_equal_two_runs(swept, run
     _, _, table = swept
     others = {field: values[0] for field, values in TRACED.items() if field != name}
     for number, value in enumerate(TRACED[name]):
-        asked = [{name: value, **others}]
+        point = {name: value, **others}
         with compilations() as compiled:
-            _, alone = run_sweep({**TINY, "sweep": asked}, tmp_path / str(number))
+            _, alone = run_sweep({**TINY, "sweep": [point]}, tmp_path / str(number))
         assert number == 0 or compiled == []
         among = table.filter(pl.col(name) == value, *(pl.col(field) == other for field, other in others.items()))
         numbers = [column for column, kind in alone.schema.items() if kind == pl.Float64]
@@ -114,7 +121,7 @@ def test_two_values_of_a_traced_field_compile_once_and_equal_two_runs(swept, run
 def test_what_was_interrupted_goes_on_and_ends_bit_equal(swept, run_sweep, monkeypatch, tmp_path, stop_at):
     """The run dies at the n-th thing that it keeps, again and again; nothing is computed twice to the end."""
     _, _, table = swept
-    write, save, finish = parts.Part.write, parts.Part.save, parts.Parts.finish
+    write, save, finish = artifacts.Draft.write, artifacts.Draft.save, artifacts.Artifacts.finish
     done, finished = [], []
 
     def dying(keep):
@@ -128,9 +135,9 @@ def test_what_was_interrupted_goes_on_and_ends_bit_equal(swept, run_sweep, monke
 
         return call
 
-    monkeypatch.setattr(parts.Part, "write", dying(write))
-    monkeypatch.setattr(parts.Part, "save", dying(save))
-    monkeypatch.setattr(parts.Parts, "finish", dying(finish))
+    monkeypatch.setattr(artifacts.Draft, "write", dying(write))
+    monkeypatch.setattr(artifacts.Draft, "save", dying(save))
+    monkeypatch.setattr(artifacts.Artifacts, "finish", dying(finish))
     values, again = {**TINY, "sweep": TRACED}, None
     for _ in range(100):
         try:
@@ -157,9 +164,9 @@ def test_a_point_that_explodes_leaves_its_numbers_empty(run_sweep, tmp_path):
 
 
 def test_the_plan_says_what_there_is_to_do(swept, tmp_path):
-    _, runs, _ = swept
-    lab = workload.Lab(store.Workdir(tmp_path), progress.Progress(rich.console.Console(file=io.StringIO())))
-    table = experiment.explain(lab, runs)
+    _, every_run, _ = swept
+    place = lab.Lab(workdirs.Workdir(tmp_path), progress.Progress(rich.console.Console(file=io.StringIO())))
+    table = experiment.explain(place, every_run)
     assert [row[0] for row in table.rows] == ["central models", "attacks", "baselines", "federations"]
     assert [row[4] for row in table.rows] == ["24", "8", "8", "8"]
     assert "8 points, 8 runs, 4 groups; 32 models" in table.caption
@@ -168,28 +175,28 @@ def test_the_plan_says_what_there_is_to_do(swept, tmp_path):
 def test_more_replicates_go_on_from_fewer(run_sweep, tmp_path):
     """Nothing of the first replicate is computed again; fewer are refused, as results would be lost."""
     first = run_sweep(TINY, tmp_path)[1]
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "parts").rglob("*.npy")}
-    runs, second = run_sweep({**TINY, "replicates": 2}, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts").rglob("*.npy")}
+    every_run, second = run_sweep({**TINY, "replicates": 2}, tmp_path)
     assert second.filter(replicate=0).equals(first)
     assert second["replicate"].unique().to_list() == [0, 1]
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
-    planned = stages.make_plan(runs[1:])
-    kept = parts.Parts(tmp_path / "parts")
-    assert all(kept.finished(unit.key) for units in planned.units.values() for unit in units)
+    planned = planning.make_plan(every_run[1:])
+    kept = artifacts.Artifacts(tmp_path / "artifacts")
+    assert all(kept.finished(unit.fingerprint) for units in planned.units.values() for unit in units)
     with pytest.raises(errors.InputError, match="replicates=2 there, 1 here"):
         run_sweep(TINY, tmp_path)
 
 
 def test_a_rerun_finds_everything_done(leaky, run_sweep, monkeypatch):
     """Nothing is trained, fitted or scored again, and the table is equal."""
-    for stage in compute.COMPUTE:
-        monkeypatch.setitem(compute.COMPUTE, stage, lambda *args: pytest.fail("computed again"))
-    again = run_sweep(dataclasses.asdict(leaky.settings), leaky.folder / "run", keep_models=True)[1]
+    broken = tuple(kinds.Kind(kind.task, lambda *args: pytest.fail("computed again")) for kind in kinds.KINDS)
+    monkeypatch.setattr(kinds, "KINDS", broken)
+    again = run_sweep(parsing.nest(leaky.settings.flat), leaky.folder / "run", keep_models=True)[1]
     assert again.equals(leaky.table)
 
 
 def test_a_replicate_alone_equals_itself_among_others(leaky, run_sweep):
-    alone = run_sweep(dataclasses.asdict(leaky.settings), leaky.folder / "alone", only=[1])[1]
+    alone = run_sweep(parsing.nest(leaky.settings.flat), leaky.folder / "alone", only=[1])[1]
     among = leaky.table.filter(replicate=1)
     assert alone.schema == among.schema
     numbers = [name for name, kind in alone.schema.items() if kind == pl.Float64]
@@ -200,12 +207,12 @@ def test_a_replicate_alone_equals_itself_among_others(leaky, run_sweep):
 def test_shadow_federations_of_several_runs(run_sweep, tmp_path):
     """Each adversary's are run and fitted by themselves; two replicates equal one by one."""
     values = {**TINY, "shadow": {"count": 2, "kind": "federated"}, "replicates": 2}
-    runs, both = run_sweep(values, tmp_path / "both")
+    every_run, both = run_sweep(values, tmp_path / "both")
     _, second = run_sweep(values, tmp_path / "second", only=[1])
     numbers = [name for name, kind in both.schema.items() if kind == pl.Float64]
-    found = both.filter(replicate=1).select(numbers).to_numpy().astype(float)
-    np.testing.assert_allclose(found, second.select(numbers).to_numpy().astype(float), atol=0.02)
-    assert len(stages.make_plan(runs).units["shadow federations"]) == 2
+    among = both.filter(replicate=1).select(numbers).to_numpy().astype(float)
+    np.testing.assert_allclose(among, second.select(numbers).to_numpy().astype(float), atol=0.02)
+    assert len(planning.make_plan(every_run).units["shadow federations"]) == 2
 
 
 def test_shadow_federations_of_unequal_nodes(matched):
@@ -235,8 +242,8 @@ def test_training_that_explodes_is_one_line(make_lab):
 def test_records_dealt_to_no_node_are_on_neither_side(run_sweep, tmp_path):
     """121 records over two nodes leave one out: it is no member of a node, and no non-member."""
     values = {**TINY, "data": {**TINY["data"], "num_federation": 121}}
-    runs, table = run_sweep(values, tmp_path)
-    assert np.count_nonzero(runs[0].owners == -2) == 1
+    every_run, table = run_sweep(values, tmp_path)
+    assert np.count_nonzero(every_run[0].owners == -2) == 1
     assert table["num_non_members"].unique().to_list() == [120]
     assert sorted(table["num_members"].unique().to_list()) == [60, 120]
 
@@ -255,12 +262,12 @@ def test_every_run_purpose_and_shadow_has_its_own_key(leaky):
     def number(key):
         return tuple(np.asarray(jax.random.key_data(key)).tolist())
 
-    runs = leaky.runs
-    numbers = {number(drawn.key(purpose)) for drawn in runs for purpose in pools.Purpose}
-    numbers |= {number(drawn.key(pools.Purpose.SHADOW, j)) for drawn in runs for j in range(3)}
-    assert len(numbers) == 2 * len(pools.Purpose) + 2 * 3
-    reseeded = dataclasses.replace(runs[0], settings=dataclasses.replace(leaky.settings, seed=1))
-    assert number(reseeded.key(pools.Purpose.SHADOW)) not in numbers
+    every_run = leaky.runs
+    numbers = {number(drawn.key(purpose)) for drawn in every_run for purpose in randomness.Purpose}
+    numbers |= {number(drawn.key(randomness.Purpose.SHADOW, j)) for drawn in every_run for j in range(3)}
+    assert len(numbers) == 2 * len(randomness.Purpose) + 2 * 3
+    reseeded = dataclasses.replace(every_run[0], plans=runs.Plans(leaky.settings.replace(seed=1)))
+    assert number(reseeded.key(randomness.Purpose.SHADOW)) not in numbers
 
 
 def test_the_attack_on_n1_peaks_right_after_n1_trained(run_sweep, tmp_path):

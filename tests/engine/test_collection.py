@@ -6,7 +6,7 @@ import pytest
 import scipy.special
 import sklearn.metrics
 
-from fedmia_jax import works
+from fedmia_jax.engine import tasks
 
 COLUMNS = {
     "run_id": pl.String,
@@ -82,7 +82,7 @@ def attack_scores(fitted, logits, labels):
 
 def test_the_table_is_what_the_snapshots_say(leaky):
     """Replicate 1, snapshot C2N1, computed once more from the kept models: answers, scores and metrics."""
-    snapshots = leaky.models(1, works.Federation)[1]
+    snapshots = leaky.models(1, tasks.Federation)[1]
     target = {name: leaf[0].astype(np.float64) for name, leaf in snapshots.items()}
     fitted = {name: leaf[0].astype(np.float64) for name, leaf in leaky.fitted(1, 1).items()}
     drawn, data = leaky.runs[1], leaky.runs[1].dataset
@@ -109,10 +109,10 @@ def test_the_held_out_accuracy_is_that_on_the_last_shadow(matched):
     """Of a snapshot CiNj: the last shadow federation's CiNj, the records of its node j against those it never saw."""
     drawn, data = matched.runs[0], matched.runs[0].dataset
     dealt = np.split(drawn.split.members[-1], np.cumsum(drawn.shards.sizes)[:-1])
-    single = matched.models(0, works.Model, number=2)[0]
+    single = matched.models(0, tasks.Model, number=2)[0]
     cases = [(None, 0, "centralised", None, single, drawn.split.members[-1])]
     for cycle, node in np.ndindex(2, 2):
-        snapshots = matched.models(0, works.ShadowFederations)[cycle]
+        snapshots = matched.models(0, tasks.ShadowFederations)[cycle]
         shadow = {name: leaf[node, -1] for name, leaf in snapshots.items()}
         cases.append((cycle, node, "federated", f"C{cycle + 1}N{node + 1}", shadow, dealt[node]))
     seen = set()
@@ -122,7 +122,7 @@ def test_the_held_out_accuracy_is_that_on_the_last_shadow(matched):
         truth = np.arange(len(rows)) < len(members)
         scores = attack_scores(fitted, answers(shadow, data.features[rows]), data.labels[rows])
         expected = sklearn.metrics.balanced_accuracy_score(truth, scores > 0)
-        found = matched.table.filter(pl.col("phase") == phase, pl.col("snapshot").eq_missing(snapshot))
-        np.testing.assert_allclose(found["attack_held_out_accuracy"], [expected] * 3, atol=0.003)
+        rows_of_snapshot = matched.table.filter(pl.col("phase") == phase, pl.col("snapshot").eq_missing(snapshot))
+        np.testing.assert_allclose(rows_of_snapshot["attack_held_out_accuracy"], [expected] * 3, atol=0.003)
         seen.add(round(expected, 3))
     assert len(seen) == 5, "or the snapshots could have been mistaken for one another"

@@ -1,39 +1,36 @@
 """The workdir: files whole or not at all, stages once, one owner."""
 
-import dataclasses
 import json
 
 import numpy as np
 import polars as pl
 import pytest
 
-from fedmia_jax import config, errors, store
+from fedmia_jax import errors
+from fedmia_jax.config import parsing
+from fedmia_jax.storage import workdir as workdirs
 
 RECORDS = "f" * 16
-SETTINGS = config.Settings()
+SETTINGS = parsing.from_config({})
 
 
-def mark(settings=SETTINGS, records=RECORDS, sweep=()):
+def identify(settings=SETTINGS, records=RECORDS, sweep=()):
     """The fingerprint of a workdir."""
-    return store.fingerprint(store.describe(settings, sweep), [records])
+    return workdirs.identify(workdirs.describe(settings, sweep), [records])
 
 
 def opened(path, settings=SETTINGS, records=RECORDS, sweep=()):
     """A workdir in use."""
-    return store.open_workdir(path, store.describe(settings, sweep), records=[records], title="four records")
+    return workdirs.open_workdir(path, workdirs.describe(settings, sweep), records=[records], title="four records")
 
 
-def change(settings=SETTINGS, **groups):
-    """Settings with other values, `group={field: value}` or `field=value`."""
-    values = {
-        name: dataclasses.replace(getattr(settings, name), **value) if isinstance(value, dict) else value
-        for name, value in groups.items()
-    }
-    return dataclasses.replace(settings, **values)
+def change(**groups):
+    """Settings with other values than the defaults, `group={field: value}` or `field=value`."""
+    return SETTINGS.replace(**{name.replace(".", "__"): value for name, value in parsing.flat(groups).items()})
 
 
 def test_the_fingerprint_ignores_where_the_file_lies():
-    assert mark(change(data={"path": "/elsewhere/x.npz"})) == mark()
+    assert identify(change(data={"path": "/elsewhere/x.npz"})) == identify()
 
 
 @pytest.mark.parametrize(
@@ -51,23 +48,23 @@ def test_the_fingerprint_ignores_where_the_file_lies():
     ],
 )
 def test_the_fingerprint_sees_every_other_field(groups):
-    assert mark(change(**groups)) != mark()
+    assert identify(change(**groups)) != identify()
 
 
 def test_the_fingerprint_sees_the_records_and_the_sweep():
-    marks = {mark(), mark(records="e" * 16), mark(sweep=({"seed": 1},)), mark(sweep=({"seed": 1}, {"seed": 2}))}
-    assert len(marks) == 4
+    fingerprints = {identify(), identify(records="e" * 16), identify(sweep=({"seed": 1},)), identify(sweep=({"seed": 1}, {"seed": 2}))}
+    assert len(fingerprints) == 4
 
 
 def test_a_workdir_says_what_it_is(tmp_path):
     path = tmp_path / "new" / "folder"
     with opened(path) as workdir:
         assert workdir.path == path
-    owner = store.read_config(path)
+    owner = workdirs.read_config(path)
     assert (owner["title"], owner["records"], owner["sweep"]) == ("four records", [RECORDS], [])
-    assert config.from_config(owner["settings"]) == SETTINGS
+    assert parsing.from_config(owner["settings"]) == SETTINGS
     environment = json.loads((path / "environment.json").read_text())
-    assert set(store.PACKAGES) == set(environment["packages"])
+    assert set(workdirs.PACKAGES) == set(environment["packages"])
     assert environment["devices"]
     with opened(path):  # its owner comes back
         pass
@@ -124,9 +121,9 @@ def test_folders_and_files_of_somebody_else_are_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-@pytest.mark.parametrize(("rows", "has_csv"), [(3, True), (store.CSV_ROWS, False)])
+@pytest.mark.parametrize(("rows", "has_csv"), [(3, True), (workdirs.CSV_ROWS, False)])
 def test_results_are_written_and_read_back(tmp_path, rows, has_csv):
-    workdir = store.Workdir(tmp_path)
+    workdir = workdirs.Workdir(tmp_path)
     with pytest.raises(errors.InputError, match=r"no results\.parquet there; run it first with --mode=run"):
         workdir.read_results()
     table = pl.DataFrame({"snapshot": ["C1N1", None, "C1N2"] + [None] * (rows - 3), "auc": np.arange(rows) / rows})
@@ -136,7 +133,7 @@ def test_results_are_written_and_read_back(tmp_path, rows, has_csv):
 
 
 def test_the_log_is_one_line_an_entry(tmp_path):
-    workdir = store.Workdir(tmp_path)
+    workdir = workdirs.Workdir(tmp_path)
     workdir.log(stage="shadows", seconds=1.5)
     workdir.log(stage="attacks")
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()

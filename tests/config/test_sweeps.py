@@ -2,27 +2,29 @@
 
 import pytest
 
-from fedmia_jax import config, errors, sweep
+from fedmia_jax import errors
+from fedmia_jax.config import parsing, sweeps
 
 
-def expand(asked, **groups):
-    return sweep.expand({**groups, "sweep": asked})
+def expand(sweep, **groups):
+    """The points of a config with this `sweep`."""
+    return sweeps.expand({**groups, "sweep": sweep})
 
 
 def test_without_a_sweep_there_is_one_point():
-    for asked in (None, {}, []):
-        swept = expand(asked, seed=3)
+    for sweep in (None, {}, []):
+        swept = expand(sweep, seed=3)
         assert swept.names == ()
-        assert [point.settings for point in swept.points] == [config.Settings(seed=3)]
+        assert [point.settings for point in swept.points] == [parsing.from_config({"seed": 3})]
         assert swept.points[0].values == {}
 
 
 def test_a_mapping_gives_every_combination_the_last_field_fastest():
     swept = expand({"federation.nodes": [3, 10], "training.learning_rate": [0.1, 1]}, seed=5)
     assert swept.names == ("federation.nodes", "training.learning_rate")
-    found = [(p.settings.federation.nodes, p.settings.training.learning_rate) for p in swept.points]
-    assert found == [(3, 0.1), (3, 1.0), (10, 0.1), (10, 1.0)]
-    assert {p.settings.seed for p in swept.points} == {5}
+    values = [tuple(point.settings.get(name) for name in swept.names) for point in swept.points]
+    assert values == [(3, 0.1), (3, 1.0), (10, 0.1), (10, 1.0)]
+    assert {point.settings.get("seed") for point in swept.points} == {5}
     assert swept.points[2].values == {"federation.nodes": 10, "training.learning_rate": 0.1}
 
 
@@ -30,19 +32,19 @@ def test_a_list_gives_its_points():
     swept = expand(
         [{"seed": 1, "model.hidden": 8}, {"model.hidden": 9, "seed": 1}], model={"dropout_rate": 0.1, "hidden": 4}
     )
-    assert [p.values for p in swept.points] == [{"seed": 1, "model.hidden": 8}, {"seed": 1, "model.hidden": 9}]
-    assert {p.settings.model.dropout_rate for p in swept.points} == {0.1}
+    assert [point.values for point in swept.points] == [{"seed": 1, "model.hidden": 8}, {"seed": 1, "model.hidden": 9}]
+    assert {point.settings.get("model.dropout_rate") for point in swept.points} == {0.1}
 
 
 def test_a_config_dict_takes_both_forms():
-    for asked in ({"seed": [1, 2]}, [{"seed": 1}, {"seed": 2}]):
-        values = config.make_config()
-        values.sweep = asked
-        assert [p.settings.seed for p in sweep.expand(values).points] == [1, 2]
+    for sweep in ({"seed": [1, 2]}, [{"seed": 1}, {"seed": 2}]):
+        values = parsing.make_config()
+        values.sweep = sweep
+        assert [point.settings.get("seed") for point in sweeps.expand(values).points] == [1, 2]
 
 
 @pytest.mark.parametrize(
-    ("asked", "line"),
+    ("sweep", "line"),
     [
         ({"federation.node": [3]}, "sweep.federation.node: no such field; did you mean federation.nodes?"),
         ({"replicates": [1, 2]}, "sweep.replicates: set replicates itself; every point gets as many"),
@@ -56,9 +58,9 @@ def test_a_config_dict_takes_both_forms():
         ([{"seed": 1}, 4], "sweep: point 2 is 4; expected a mapping of field to value"),
     ],
 )
-def test_what_cannot_be_swept_ends_with_its_line(asked, line):
+def test_what_cannot_be_swept_ends_with_its_line(sweep, line):
     with pytest.raises(errors.InputError) as caught:
-        expand(asked)
+        expand(sweep)
     assert str(caught.value).startswith(line)
 
 
@@ -74,4 +76,4 @@ def test_what_cannot_be_swept_ends_with_its_line(asked, line):
     ],
 )
 def test_flags_are_read_as_values(name, text, values):
-    assert sweep.parse(name, text) == values
+    assert sweeps.parse(name, text) == values

@@ -1,0 +1,145 @@
+"""Federations in different orders: one layout by visit, and the same findings whatever the order of what is alike."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fedmia_jax.audit import api, evidence, federations
+from fedmia_jax.schedule import Schedule
+
+NODES, CYCLES, TARGETS, REFERENCES, RECORDS = 4, 3, 3, 10, 240
+CYCLIC = Schedule.cyclic(nodes=NODES, cycles=CYCLES)
+NAMES = ("loss", "lira_online", "rmia_offline", "calibration", "delta_phi", "peers", "sequence_lira", "trajectory")
+
+
+def draw_orders(rng, number):
+    """Schedules of federations whose nodes train in a random order in each cycle."""
+    orders = [rng.permuted(np.broadcast_to(np.arange(NODES), (CYCLES, NODES)), axis=1) for _ in range(number)]
+    return [Schedule.sequential(order, nodes=NODES) for order in orders]
+
+
+def test_to_visits_by_hand():
+    schedule = Schedule.sequential(np.array([[2, 0, 1], [1, 2, 0]]))
+    assert federations.to_visits(schedule).tolist() == [1, 2, 0, 5, 3, 4]
+    averaged = Schedule(
+        trainer=[1, 0, -1, 0, 1, -1],
+        parents=[[-1, -1], [-1, -1], [0, 1], [2, -1], [2, -1], [3, 4]],
+        cycle=[0, 0, 0, 1, 1, 1],
+        receivers=np.zeros((6, 2), bool),
+    )
+    assert federations.to_visits(averaged).tolist() == [1, 0, 2, 3, 4, 5]
+    assert federations.to_visits(CYCLIC).tolist() == list(range(NODES * CYCLES))
+
+
+def test_what_is_seen_moves_with_the_snapshots():
+    rng = np.random.default_rng(0)
+    (schedule,) = draw_orders(rng, 1)
+    order, mask = federations.to_visits(schedule), rng.random(NODES * CYCLES) < 0.5
+    sight = federations.make_sight(schedule, mask, order)
+    for place, snapshot in enumerate(order):
+        assert sight.mask[place] == mask[snapshot]
+        before = int(sight.before[place])
+        assert (order[before] if before >= 0 else -1) == schedule.before[snapshot]
+    assert np.asarray(sight.visits).tolist() == np.arange(NODES * CYCLES).reshape(CYCLES, NODES).tolist()
+
+
+def test_equal_orders_are_not_moved(make_evidence):
+    arrays = make_evidence(Schedule.sequential(np.array([[2, 0, 1], [1, 2, 0]])))
+    known = federations.make_federations(arrays)
+    assert known.alike
+    assert known.orders(known.fitted).tolist() == [list(range(6))] * 10
+    moved = dataclasses.replace(arrays.references, schedule=Schedule.cyclic(nodes=3, cycles=2))
+    assert not federations.make_federations(dataclasses.replace(arrays, references=moved)).alike
+
+
+@pytest.fixture(scope="module")
+def twins(deal):
+    """The same signals by visit, of federations that all go round, and of federations in random orders.
+
+    Whoever trained before makes no difference to a visit's signal, so that visits are exchangeable within a cycle.
+    """
+    rng = np.random.default_rng(0)
+    difficulty = rng.normal(size=RECORDS)
+    owners = np.stack([deal(rng, RECORDS, nodes=NODES) for _ in range(TARGETS + REFERENCES)])
+    trained = owners[:, None, None, :] == np.arange(NODES)[:, None]  # [F, 1, N, M]
+    noise = rng.normal(size=(len(owners), CYCLES, NODES, RECORDS))
+    phi = (difficulty + 2 * trained + 0.7 * noise).astype(np.float32).reshape(len(owners), CYCLES * NODES, RECORDS)
+    schedules = draw_orders(rng, len(owners))
+    moved = np.stack([each[np.argsort(federations.to_visits(s))] for each, s in zip(phi, schedules, strict=True)])
+
+    def make(phi, targets, references):
+        scores = evidence.ModelScores(scores=phi[:TARGETS], thresholds=np.zeros(phi[:TARGETS].shape[:2], np.float32))
+        known = evidence.References(phi=phi[TARGETS:], owners=owners[TARGETS:], schedule=references)
+        return evidence.Evidence(
+            phi=phi[:TARGETS],
+            owners=owners[:TARGETS],
+            schedule=targets,
+            references=known,
+            model_scores={"loss": scores},
+        )
+
+    orders = [Schedule.stack(some) for some in (schedules[:TARGETS], schedules[TARGETS:])]
+    return make(phi, CYCLIC, None), make(moved, *orders)
+
+
+def test_by_visit_the_order_makes_no_difference(twins, short_fits):
+    """A coordinator sees every visit: what it reads of exchangeable visits is the same in any order."""
+    regular, shuffled = (api.audit(arrays, NAMES[1:5], ("coordinator",)) for arrays in twins)
+    first = regular.rows.filter(view="snapshot").sort("attack", "attacked", "replicate", "snapshot")
+    second = shuffled.rows.filter(view="snapshot").sort("attack", "attacked", "replicate", "snapshot")
+    assert first["snapshot"].equals(second["snapshot"])
+    for name in ("auc", "accuracy", "tpr_at_fpr_0.01", "threshold"):
+        np.testing.assert_allclose(first[name].to_numpy(), second[name].to_numpy(), rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["sequence_lira", "trajectory"])
+def test_attacks_on_all_that_is_seen_read_by_visit(twins, short_fits, name):
+    regular, shuffled = (api.audit(arrays, (name,), ("coordinator",)).intervals for arrays in twins)
+    np.testing.assert_allclose(regular["auc"].to_numpy(), shuffled["auc"].to_numpy(), rtol=1e-4)
+
+
+def test_every_attack_takes_federations_in_their_own_orders(twins, short_fits):
+    _, shuffled = twins
+    views = ("outsider", "insider", "bracket", "coordinator", "bracket:2@2", "all_coalitions:3")
+    tables = api.audit(shuffled, NAMES, views)
+    assert set(tables.intervals["attack"]) == set(NAMES)
+    best = dict(tables.intervals.filter(attacked="node").group_by("attack").agg(auc=_max("auc")).rows())
+    assert min(best.values()) > 0.7, best
+    assert tables.intervals["auc"].null_count() == 0
+    assert set(tables.coalitions["attack"]) == {"delta_phi", "peers", "sequence_lira", "trajectory"}
+    named = tables.attribution.filter(way="sequence_lira", view="coordinator")
+    assert named.filter(named["true"] == named["named"])["count"].sum() / named["count"].sum() > 0.6
+
+
+def _max(column):
+    import polars as pl
+
+    return pl.col(column).max()
+
+
+def test_snapshots_are_named_by_their_own_order(twins):
+    """What an attack on one snapshot reads of a bracket is the model just after the visit, at every target."""
+    _, shuffled = twins
+    table = api.audit(shuffled, ("loss", "calibration"), ("bracket",)).rows
+    table = table.filter(table["view"] != "snapshot")
+    for row in table.iter_rows(named=True):
+        assert row["snapshot"] == f"C{CYCLES}{row['attacked']}"
+    trained = [shuffled.schedule.at(replicate).trainer[-NODES:] for replicate in range(TARGETS)]
+    assert len({tuple(order) for order in trained}) > 1
+
+
+def test_a_visit_that_some_do_not_make_is_refused(twins):
+    _, shuffled = twins
+    order = np.array([[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]])
+    other = Schedule(*_parts(order))
+    known = dataclasses.replace(shuffled.references, schedule=other)
+    with pytest.raises(ValueError, match="not the same nodes train in the same cycles"):
+        api.audit(dataclasses.replace(shuffled, references=known), ("sequence_lira",), ("coordinator",))
+
+
+def _parts(order):
+    """The arrays of a schedule whose last node never trains, and whose last snapshot of a cycle is an aggregate."""
+    regular = Schedule.sequential(order)
+    trainer = np.where(regular.trainer == NODES - 1, -1, regular.trainer)
+    return trainer, regular.parents, regular.cycle, regular.receivers

@@ -1,0 +1,224 @@
+"""Many models at once: results do not depend on how many, on the devices, on chunks or on each other."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedmia_jax import defenses, types
+from fedmia_jax.engine import programs
+from fedmia_jax.learning import networks, training
+from fedmia_jax.protocols import contract, sequential
+
+NUM_MODELS, SLOTS, EPOCHS = 10, 24, 3
+RTOL = {"rtol": 1e-5, "atol": 1e-6}
+
+
+def take(tree, rows):
+    return jax.tree.map(lambda leaf: leaf[np.asarray(rows)], tree)
+
+
+@pytest.fixture(scope="module")
+def models(toy):
+    """Ten models, each with its own records, step size, dropout and key."""
+    rng = np.random.default_rng(1)
+    indices = np.stack([rng.permutation(len(toy.labels))[:SLOTS] for _ in range(NUM_MODELS)]).astype(np.int32)
+    hyper = types.Hyper(
+        np.linspace(0.005, 0.02, NUM_MODELS, dtype=np.float32), np.linspace(0, 0.5, NUM_MODELS, dtype=np.float32)
+    )
+    keys = jax.vmap(lambda j: jax.random.fold_in(jax.random.key(3), j))(jnp.arange(NUM_MODELS))
+    return programs.Models(types.Shard(indices, np.ones(indices.shape, bool)), hyper, keys)
+
+
+@pytest.fixture(scope="module")
+def train_model(toy):
+    """The training of one model, as `make_parallel` takes it."""
+    start_fn = training.make_start(networks.make_init(toy.module, num_features=20), optimizer="adam")
+    fit_fn = toy.fit_fn()
+
+    def train(records, model):
+        state = start_fn(jax.random.fold_in(model.key, programs.START))
+        key = jax.random.fold_in(model.key, programs.TRAIN)
+        return fit_fn(state, records, model.shard, model.hyper, key, (0, EPOCHS)).params
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def parallel(toy, train_model):
+    """`parallel(models)` on all devices."""
+    call = programs.make_parallel(train_model)
+    return lambda models: jax.device_get(call(toy.records, models))
+
+
+@pytest.fixture(scope="module")
+def whole(parallel, models):
+    return parallel(models)
+
+
+@pytest.fixture(scope="module")
+def learning(toy):
+    """What decides the programs."""
+    return programs.Learning(toy.module, training.Options(batch_size=8), defenses.Chosen(), 20)
+
+
+@pytest.fixture(scope="module")
+def train_many(toy, learning):
+    """`train_many(models, *, epochs)`: parameters, and what was finite after each segment."""
+    trainer = programs.make_train(learning, devices=tuple(jax.devices()[:2]))
+
+    def call(models, *, epochs=EPOCHS):
+        state, finite_after = trainer.start(models.key), []
+        for segment in programs.cut([epochs]):
+            state, finite = trainer.advance(toy.records, state, models, segment)
+            finite_after.append(np.asarray(finite))
+        return jax.device_get(state.params), finite_after
+
+    return call
+
+
+def test_a_model_alone_equals_itself_among_ten(toy, train_model, whole, models, equal):
+    alone = programs.make_parallel(train_model)
+    for j in (0, 7):
+        equal(alone(toy.records, take(models, [j])), take(whole, [j]), **RTOL)
+
+
+def test_one_device_equals_two(toy, train_model, whole, models, equal):
+    if len(jax.devices()) < 2:
+        pytest.skip("needs two devices")
+    single = programs.make_parallel(train_model, devices=jax.devices()[:1])
+    equal(jax.device_get(single(toy.records, models)), whole, **RTOL)
+
+
+def test_models_are_split_over_the_devices():
+    if len(jax.devices()) < 2:
+        pytest.skip("needs two devices")
+    double = programs.make_parallel(lambda shared, model: shared * model)
+    result = double(2.0, np.arange(4, dtype=np.float32))
+    np.testing.assert_array_equal(result, [0, 2, 4, 6])
+    assert len(result.sharding.device_set) == min(len(jax.devices()), 4)
+    odd = double(2.0, np.arange(5, dtype=np.float32))
+    np.testing.assert_array_equal(odd, [0, 2, 4, 6, 8])
+
+
+def test_static_arguments_decide_shapes():
+    call = programs.make_parallel(lambda shared, model, *, width: jnp.full(width, model))
+    assert call((), np.arange(3.0), width=4).shape == (3, 4)
+    assert call((), np.arange(3.0), width=2).shape == (3, 2)
+
+
+def test_a_permuted_model_axis_permutes_the_results(parallel, whole, models, equal):
+    order = np.random.default_rng(0).permutation(NUM_MODELS)
+    equal(parallel(take(models, order)), take(whole, order), **RTOL)
+
+
+def test_models_do_not_touch_each_other(parallel, whole, models, equal, differ):
+    """Model 4 gets other records and a step size that explodes: the others stay bit-equal."""
+    indices, rates = models.shard.indices.copy(), models.hyper.learning_rate.copy()
+    indices[4], rates[4] = np.arange(SLOTS), np.inf
+    shard = types.Shard(indices, models.shard.mask)
+    hyper = dataclasses.replace(models.hyper, learning_rate=rates)
+    other = parallel(programs.Models(shard, hyper, models.key))
+    rest = [j for j in range(NUM_MODELS) if j != 4]
+    equal(take(other, rest), take(whole, rest))
+    assert differ(take(other, [4]), take(whole, [4]))
+
+
+def test_segments_equal_the_whole(train_many, whole, models, equal):
+    params, finite_after = train_many(models)
+    equal(params, whole, **RTOL)
+    assert [finite.shape for finite in finite_after] == [(NUM_MODELS,)] * 3
+    assert all(finite.all() for finite in finite_after)
+
+
+def test_the_second_call_compiles_nothing(train_many, models, compilations):
+    """Other numbers, keys, records and more epochs go into the programs that are there."""
+    shard = types.Shard(models.shard.indices[::-1].copy(), models.shard.mask)
+    other = programs.Models(shard, jax.tree.map(lambda leaf: leaf * 0.5, models.hyper), models.key[::-1])
+    train_many(models)
+    with compilations() as names:
+        train_many(other, epochs=12)
+    assert names == []
+    with compilations() as names:
+        jax.jit(lambda number: number + 1)(1)
+    assert names, "the counter counts"
+
+
+def test_training_that_explodes_is_reported(train_many, models):
+    rates = models.hyper.learning_rate.copy()
+    rates[2] = np.inf
+    _, finite_after = train_many(
+        dataclasses.replace(models, hyper=dataclasses.replace(models.hyper, learning_rate=rates))
+    )
+    np.testing.assert_array_equal(np.flatnonzero(~finite_after[-1]), [2])
+
+
+@pytest.mark.parametrize("carry", [False, True])
+def test_federations_cycle_by_cycle_equal_each_alone(toy, learning, models, equal, carry):
+    """Snapshots lead with [S, P]; what goes from cycle to cycle is all that the next one needs."""
+    settings = sequential.Options(carry_optimizer_state=carry)
+    federate = programs.make_federate(learning, "sequential", settings, devices=tuple(jax.devices()[:1]))
+    nodes = jax.tree.map(lambda leaf: leaf[:3].reshape(3, 2, SLOTS // 2), models.shard)
+    federations = programs.Models(nodes, take(models.hyper, range(3)), models.key[:3])
+    orders = np.array([[[0, 1], [1, 0]], [[1, 0], [1, 0]], [[0, 1], [0, 1]]], np.int32)  # [S, C, N]
+    state, cycles = federate.start(federations.key), []
+    for cycle in range(2):
+        order = orders[:, cycle : cycle + 1]
+        state, snapshots, finite = federate.advance(toy.records, state, federations, order, 2, cycle)
+        assert finite.shape == (3, 2)
+        assert bool(finite.all())
+        cycles.append(jax.device_get(snapshots))
+        state = jax.device_get(state)  # as a checkpoint would bring it back
+    together = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *cycles)
+
+    def fresh(params):
+        return types.TrainState(params, training.fresh_opt_state(params, optimizer="adam"))
+
+    def visit(state, records, shard, hyper, key, local_epochs):
+        return toy.fit_fn()(state, records, shard, hyper, key, (0, local_epochs))
+
+    protocol = sequential.make_protocol(settings, contract.Node(toy.start, fresh, visit))
+    run_cycles = jax.jit(contract.make_cycles(protocol))
+    for j in range(3):
+        start = protocol.init(jax.random.fold_in(federations.key[j], programs.START))
+        key = jax.random.fold_in(federations.key[j], programs.TRAIN)
+        federation = contract.Federation(toy.records, take(nodes, j), take(federations.hyper, j), key, np.array(2))
+        expected = run_cycles(start, federation, orders[j], 0)[1]
+        equal(take(together, j), jax.device_get(expected), **RTOL)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 9, 10, 11, 37, 100, 1001])
+def test_cuts_are_gapless_and_about_equal(epochs):
+    segments = programs.cut([epochs])
+    assert [end for _, end in segments[:-1]] == [first for first, _ in segments[1:]]
+    assert (segments[0][0], segments[-1][1]) == (0, epochs)
+    lengths = [end - first for first, end in segments]
+    assert len(segments) == min(epochs, 10)
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_training_ends_a_run_at_every_wanted_epoch():
+    segments = programs.cut([100, 37])
+    assert (segments[0][0], segments[-1][1]) == (0, 100)
+    assert 37 in [end for _, end in segments]
+    assert [end for _, end in segments[:-1]] == [first for first, _ in segments[1:]]
+
+
+def test_memory_in_training_counts_the_states():
+    """Twelve copies of every parameter in four bytes, and the minibatch."""
+    params = 4 * (600 * 128 + 128 + 128 * 100 + 100)
+    assert programs.params_nbytes(networks.Mlp(100, 128), num_features=600) == params
+    small, large = (
+        programs.training_nbytes(networks.Mlp(100, 128), num_features=600, batch_size=size) for size in (32, 1024)
+    )
+    assert 12 * params < small < 13 * params
+    assert large - small >= 4 * 600 * (1024 - 32)
+
+
+def test_all_finite_looks_at_every_leaf():
+    tree = {"a": jnp.ones(3), "b": {"c": jnp.ones((2, 2))}}
+    assert bool(programs.all_finite(tree))
+    for bad in (np.nan, np.inf, -np.inf):
+        assert not bool(programs.all_finite({**tree, "b": {"c": jnp.ones((2, 2)).at[1, 0].set(bad)}}))
