@@ -281,3 +281,8 @@ def matched(make_lab) -> Finished:
         shadow={"kind": "federated"},
         attack={"hidden": 16, "epochs": 200, "learning_rate": 0.03},
     )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--all-fields`: the long form of the test of what outcomes depend on."""
+    parser.addoption("--all-fields", action="store_true", help="compute the flip of every field of a config")

@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 
 import launch
-from fedmia_jax import config
 from fedmia_jax.data import pools
 
 SMALL = [
@@ -35,17 +34,17 @@ def command(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
 
     def call(*args: str):
-        given = [arg.replace("{tmp}", str(tmp_path)) for arg in args]
-        if not any(arg.startswith("--config=") for arg in given):
-            given.insert(0, f"--config={root / 'configs/default.py'}")
-        monkeypatch.setattr(sys, "argv", ["launch.py", *given])
+        flags = [arg.replace("{tmp}", str(tmp_path)) for arg in args]
+        if not any(arg.startswith("--config=") for arg in flags):
+            flags.insert(0, f"--config={root / 'configs/default.py'}")
+        monkeypatch.setattr(sys, "argv", ["launch.py", *flags])
         code = 0
         try:
             launch.main()
         except SystemExit as stop:
             code = stop.code
-        told = capsys.readouterr()
-        return code, told.out, told.err.replace(str(tmp_path), "{tmp}").replace(str(root), "{root}")
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err.replace(str(tmp_path), "{tmp}").replace(str(root), "{root}")
 
     return call
 
@@ -61,18 +60,18 @@ CONFIGS = [
     ("--config.seed=-1", "seed=-1: must be between 0 and 2.14748e+09"),
     ("--config.data.cluster=maybe", "data.cluster=maybe: expected True or False (relabel with k-means even where"),
     ("--config.data.num_classes=1", "data.num_classes=1: must be at least 2"),
-    ("--config.data.name=purchase", "data.name=purchase: one of synthetic, purchases,"),
+    ("--config.data.name=purchase", "data.name='purchase': must be one of synthetic, purchases,"),
     ("--config.data.name=orders", "data.path is not set: data.name=orders reads a file; give --config.data.path=FILE"),
     ("--config.data.partition=skewed", "data.partition='skewed': must be one of iid, dirichlet, sizes"),
     ("--config.data.sizes=(1,2)", "data.sizes=(1.0, 2.0): only data.partition=sizes reads it, not iid"),
-    ("--config.model.name=cnn", "model.name='cnn': must be one of mlp, or package.module:Class"),
+    ("--config.model.name=cnn", "model.name='cnn': must be one of mlp, or package.module:name"),
     ("--config.model.name=a.b:C", "model.name='a.b:C': No module named 'a'; must be one of mlp, or"),
     ("--config.model.dropout_rate=1.5", "model.dropout_rate=1.5: must be between 0 and 0.99"),
     ("--config.training.optimizer=lion", "training.optimizer='lion': must be one of adam, sgd"),
     ("--config.training.learning_rate=0", "training.learning_rate=0.0: must be greater than 0"),
     ("--config.training.learning_rate=nan", "training.learning_rate=nan: must be a finite number"),
     ("--config.federation.nodes=20000", "federation.nodes=20000: more nodes than data.num_federation=10000 records"),
-    ("--config.attack.names=('lira2',)", "attack.names=('lira2',): no attack 'lira2'; must be some of network"),
+    ("--config.attack.names=('lira2',)", "attack.names='lira2': must be one of network, network_per_class,"),
     ("--config.attack.names=('lira_online',)", "attack.names=('lira_online',): name one on one model, such as network"),
     (
         "--config.attack.names=('loss','lira_online')",
@@ -108,10 +107,10 @@ CONFIGS = [
 @pytest.mark.parametrize(("flag", "line"), CONFIGS, ids=[flag for flag, _ in CONFIGS])
 def test_wrong_flag_ends_with_its_line(command, tmp_path, flag, line):
     flag = flag.replace("{root}", str(pathlib.Path(launch.__file__).parent))
-    code, out, told = command(flag, "--config.data.num_features=8")
+    code, out, err = command(flag, "--config.data.num_features=8")
     assert code == 2
-    assert told.count("\n") == 1
-    assert told.startswith(f"error: {line}")
+    assert err.count("\n") == 1
+    assert err.startswith(f"error: {line}")
     assert "Traceback" not in out
     assert not (tmp_path / "runs").exists()
 
@@ -145,78 +144,79 @@ FILES = [
 def test_wrong_file_ends_with_its_line(command, tmp_path, name, content, line):
     (tmp_path / "file").write_bytes(content)
     flags = [f"--config.data.name={name}", "--config.data.path={tmp}/file", "--config.data.num_features=3"]
-    code, _, told = command(*flags)
+    code, _, err = command(*flags)
     assert code == 2
-    assert told.count("\n") == 1
-    assert told.startswith(f"error: data.path={{tmp}}/file: {line}")
+    assert err.count("\n") == 1
+    assert err.startswith(f"error: data.path={{tmp}}/file: {line}")
 
 
 def test_class_that_the_adversary_cannot_know_is_refused(command, tmp_path):
     labels = np.arange(300) // 150
     labels[7] = 2  # one record of a third class
     np.savez(tmp_path / "set.npz", features=np.random.default_rng(0).random((300, 4)), labels=labels)
-    sizes = config.Data(num_federation=99, num_test=51)
-    drawn = (pools.make_pools(300, sizes, seed=seed, replicate=0) for seed in itertools.count())
+    sizes = pools.Options(num_federation=99, num_test=51)
+    drawn = (pools.make_pools(300, sizes, name="arrays", seed=seed, replicate=0) for seed in itertools.count())
     seed = next(seed for seed, dealt in enumerate(drawn) if 7 not in dealt.shadow)
     flags = ["--config.data.name=arrays", "--config.data.path={tmp}/set.npz", f"--config.seed={seed}"]
-    code, _, told = command(*flags, "--config.data.num_federation=99", "--config.data.num_test=51")
+    code, _, err = command(*flags, "--config.data.num_federation=99", "--config.data.num_test=51")
     assert code == 2
-    assert told.startswith("error: data.num_classes=3: class 2 has no record in the shadow pool of replicate 0")
+    assert err.startswith("error: data.num_classes=3: class 2 has no record in the shadow pool of replicate 0")
 
 
 def test_labels_that_disagree_with_num_classes_are_refused(command, tmp_path):
     np.savez(tmp_path / "set.npz", features=BITS, labels=np.arange(6))
     flags = ["--config.data.name=arrays", "--config.data.path={tmp}/set.npz", "--config.data.num_classes=3"]
-    code, _, told = command(*flags)
+    code, _, err = command(*flags)
     assert code == 2
-    assert told.startswith("error: data.num_classes=3: arrays has labels of 6 classes")
+    assert err.startswith("error: data.num_classes=3: arrays has labels of 6 classes")
 
 
 def test_training_that_explodes_says_which_run_and_keeps_what_was_there(command, tmp_path):
     flags = [*SMALL, "--workdir={tmp}/out", "--config.training.optimizer=sgd"]
-    code, _, told = command(*flags, "--config.training.learning_rate=3e38")
+    code, _, err = command(*flags, "--config.training.learning_rate=3e38")
     assert code == 2
-    assert "training.learning_rate=3e+38" in told
-    assert "went non-finite in replicate 0" in told
+    assert "training.learning_rate=3e+38" in err
+    assert "went non-finite in replicate 0" in err
     assert not (tmp_path / "out/results.parquet").exists()
 
 
 def test_run_report_and_refused_workdir(command, tmp_path):
     """The whole path on a tiny federation: run, rerun without computing, report again, another config refused."""
     flags = [*SMALL, "--workdir={tmp}/out"]
-    code, out, told = command(*flags)
-    assert (code, told) == (0, "")
+    code, out, err = command(*flags)
+    assert (code, err) == (0, "")
     assert "Sequential federation, attack: network" in out
     made = {path.name: path for path in (tmp_path / "out").rglob("*") if path.is_file()}
     wanted = {"results.parquet", "results.csv", "config.json", "metrics.jsonl", "environment.json", "report.md"}
     assert wanted | {"trace_network.png", "grid_network.png"} <= set(made)
     before = made["results.parquet"].read_bytes()
-    assert "training federation" not in command(*flags)[1]
+    assert "federations:" in out
+    assert "federations:" not in command(*flags)[1]
     assert made["results.parquet"].read_bytes() == before
     assert "C2N3" in command("--mode=report", "--workdir={tmp}/out")[1]
-    code, _, told = command(*flags, "--config.federation.nodes=2")
+    code, _, err = command(*flags, "--config.federation.nodes=2")
     assert code == 2
-    assert "holds another experiment (federation.nodes=3 there, 2 here); choose another --workdir" in told
+    assert "holds another experiment (federation.nodes=3 there, 2 here); choose another --workdir" in err
     assert made["results.parquet"].read_bytes() == before
 
 
 def test_a_sweep_its_plan_and_its_report(command, tmp_path):
     """One row for each point; a dry run says what there is to do and leaves nothing."""
     flags = [*SMALL, "--config.sweep.training.learning_rate=0.001,0.01", "--config.sweep.seed=0,1"]
-    code, out, told = command(*flags, "--dry_run")
-    assert (code, told) == (0, "")
+    code, out, err = command(*flags, "--dry_run")
+    assert (code, err) == (0, "")
     assert "4 points, 4 runs, 4 groups; 16 models" in out
     assert not (tmp_path / "runs").exists()
-    code, out, told = command(*flags, "--workdir={tmp}/out")
-    assert (code, told) == (0, "")
+    code, out, err = command(*flags, "--workdir={tmp}/out")
+    assert (code, err) == (0, "")
     assert "federations: 4 models" in out
     table = pl.read_parquet(tmp_path / "out/results.parquet")
     assert table.select("training.learning_rate", "seed", "run_id").n_unique() == 4
     again = command("--mode=report", "--workdir={tmp}/out")[1]
     assert again.count("0.01 ") == out.count("0.01 ") > 0
-    code, _, told = command(*flags, "--config.sweep.seed=0,2", "--workdir={tmp}/out")
+    code, _, err = command(*flags, "--config.sweep.seed=0,2", "--workdir={tmp}/out")
     assert code == 2
-    assert "holds another experiment (another sweep)" in told
+    assert "holds another experiment (another sweep)" in err
 
 
 def test_an_interrupt_says_how_to_go_on(command, monkeypatch):
@@ -225,13 +225,13 @@ def test_an_interrupt_says_how_to_go_on(command, monkeypatch):
 
     monkeypatch.setattr(launch.experiment, "run", interrupt)
     monkeypatch.setattr(launch.os, "_exit", sys.exit)
-    code, _, told = command(*SMALL, "--workdir={tmp}/out")
-    assert (code, told) == (130, "interrupted; a run goes on by the same command where this one stopped\n")
+    code, _, err = command(*SMALL, "--workdir={tmp}/out")
+    assert (code, err) == (130, "interrupted; a run goes on by the same command where this one stopped\n")
 
 
 def test_without_cycles_there_is_only_the_baseline(command, tmp_path):
-    code, out, told = command(*SMALL, "--config.federation.cycles=0", "--workdir={tmp}/out")
-    assert (code, told) == (0, "")
+    code, out, err = command(*SMALL, "--config.federation.cycles=0", "--workdir={tmp}/out")
+    assert (code, err) == (0, "")
     assert "Centralised training, attack: network" in out
     assert "federation" not in out.replace("federated", "")
     assert pl.read_parquet(tmp_path / "out/results.parquet")["phase"].unique().to_list() == ["centralised"]

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from fedmia_jax import types
 from fedmia_jax.schedule import Schedule
@@ -31,12 +31,11 @@ class References:
       ValueError: arrays that do not belong together, or too few references.
     """
 
-    phi: Float[types.Array, "J T M"]
-    owners: Int[types.Array, "J M"]
+    phi: types.Array
+    owners: types.Array
     schedule: Schedule | None = None
 
     def __post_init__(self) -> None:
-        _keep_arrays(self, "phi", "owners")
         _check_floats("references.phi", self.phi, ndim=3, letters="[J, T, M]")
         num_references, num_snapshots, num_records = self.phi.shape
         if num_references <= PSEUDO_TARGETS:
@@ -63,12 +62,11 @@ class ModelScores:
       ValueError: arrays that do not belong together.
     """
 
-    scores: Float[types.Array, "S T M"]
-    thresholds: Float[types.Array, "S T"]
-    held_out: Float[types.Array, "S T"] | None = None
+    scores: types.Array
+    thresholds: types.Array
+    held_out: types.Array | None = None
 
     def __post_init__(self) -> None:
-        _keep_arrays(self, "scores", "thresholds", "held_out")
         _check_floats("model_scores.scores", self.scores, ndim=3, letters="[S, T, M]")
         for name in ("thresholds", "held_out"):
             if getattr(self, name) is not None:
@@ -97,16 +95,15 @@ class Evidence:
       ValueError: a field that does not belong to the others, by name, with its value and what would be right.
     """
 
-    phi: Float[types.Array, "S T M"]
-    owners: Int[types.Array, "S M"]
+    phi: types.Array
+    owners: types.Array
     schedule: Schedule
     references: References | None = None
-    correct: Bool[types.Array, "S T M"] | None = None
+    correct: types.Array | None = None
     model_scores: Mapping[str, ModelScores] = dataclasses.field(default_factory=dict)
-    assigned: Int[types.Array, "S M"] | None = None
+    assigned: types.Array | None = None
 
     def __post_init__(self) -> None:
-        _keep_arrays(self, "phi", "owners", "correct", "assigned")
         _check_floats("evidence.phi", self.phi, ndim=3, letters="[S, T, M]")
         num_targets, num_snapshots, num_records = self.phi.shape
         _check_schedule("evidence", self.schedule, num_targets, num_snapshots)
@@ -174,16 +171,15 @@ def others_of(
     return outside & ((np.asarray(assigned) == node) | (np.asarray(assigned) == OUTSIDE))
 
 
-def _keep_arrays(record: References | ModelScores | Evidence, *names: str) -> None:
-    """Makes arrays of lists; what has a shape stays as it is."""
-    for name in names:
-        value = getattr(record, name)
-        if value is not None and not hasattr(value, "shape"):
-            object.__setattr__(record, name, np.asarray(value))
+def _check_array(field: str, array: types.Array) -> None:
+    """Raises where something is no array."""
+    if not isinstance(array, types.Array):
+        raise ValueError(f"{field}: a {type(array).__name__}, expected an array of NumPy or JAX")
 
 
 def _check_floats(field: str, array: types.Array, *, ndim: int, letters: str) -> None:
     """Raises where signals have other axes, or are no floating-point numbers."""
+    _check_array(field, array)
     if array.ndim != ndim or 0 in array.shape:
         raise ValueError(f"{field}: shape {array.shape}, expected {letters}, none of them 0")
     if not np.issubdtype(array.dtype, np.floating):
@@ -192,6 +188,7 @@ def _check_floats(field: str, array: types.Array, *, ndim: int, letters: str) ->
 
 def _check_shape(field: str, array: types.Array, expected: tuple[int, ...], letters: str, other: str) -> None:
     """Raises where an array does not have the shape that another one asks for."""
+    _check_array(field, array)
     if array.shape != expected:
         raise ValueError(f"{field}: shape {array.shape}, expected {letters} = {expected}, by the shape of {other}")
 

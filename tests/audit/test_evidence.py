@@ -47,10 +47,10 @@ def test_others_of_records_that_were_assigned_by_hand():
     assert arrays.others(2).astype(int).tolist() == [[0, 0, 0, 1, 1, 0], [0, 0, 1, 1, 0, 0]]
 
 
-def test_arrays_of_jax_lists_and_files_will_do(tmp_path):
+def test_arrays_of_jax_and_files_will_do(tmp_path):
     mapped = np.memmap(tmp_path / "phi", np.float32, "w+", shape=PHI.shape)
     assert make(phi=mapped).phi is mapped  # not copied
-    arrays = make(phi=jnp.asarray(PHI), owners=OWNERS.tolist(), references=references(owners=[[0] * 6] * 4))
+    arrays = make(phi=jnp.asarray(PHI), owners=jnp.asarray(OWNERS), references=references(phi=jnp.zeros((4, 4, 6))))
     assert arrays.members(0).sum() == 3
 
 
@@ -142,6 +142,14 @@ def test_an_audit_of_what_does_not_exist(arguments, message):
 def test_attacks_with_references_need_references():
     with pytest.raises(ValueError, match=r"evidence\.references: None, but lira_online compare with references"):
         api.audit(make(), ("lira_online",))
+
+
+@pytest.mark.parametrize("name", ["phi", "owners", "correct"])
+def test_a_list_is_no_array(name):
+    with pytest.raises(
+        (TypeError, ValueError), match=rf"evidence\.{name}: a list, expected an array|parameter .{name}."
+    ):
+        make(**{name: [[0]]})
 
 
 def test_fields_do_not_change():

@@ -3,12 +3,14 @@
 import dataclasses
 
 import numpy as np
+import polars as pl
 import pytest
 
+from fedmia_jax.attacks import trajectory
 from fedmia_jax.audit import api, evidence, federations
 from fedmia_jax.schedule import Schedule
 
-NODES, CYCLES, TARGETS, REFERENCES, RECORDS = 4, 3, 3, 10, 240
+NODES, CYCLES, TARGETS, REFERENCES, RECORDS = 4, 3, 2, 10, 240
 CYCLIC = Schedule.cyclic(nodes=NODES, cycles=CYCLES)
 NAMES = ("loss", "lira_online", "rmia_offline", "calibration", "delta_phi", "peers", "sequence_lira", "trajectory")
 
@@ -83,9 +85,9 @@ def twins(deal):
     return make(phi, CYCLIC, None), make(moved, *orders)
 
 
-def test_by_visit_the_order_makes_no_difference(twins, short_fits):
-    """A coordinator sees every visit: what it reads of exchangeable visits is the same in any order."""
-    regular, shuffled = (api.audit(arrays, NAMES[1:5], ("coordinator",)) for arrays in twins)
+def test_by_visit_the_order_makes_no_difference(twins):
+    """What is said of the visit to a node in a cycle is the same wherever in the cycle it was."""
+    regular, shuffled = (api.audit(arrays, ("lira_online", "calibration"), ("coordinator",)) for arrays in twins)
     first = regular.rows.filter(view="snapshot").sort("attack", "attacked", "replicate", "snapshot")
     second = shuffled.rows.filter(view="snapshot").sort("attack", "attacked", "replicate", "snapshot")
     assert first["snapshot"].equals(second["snapshot"])
@@ -93,10 +95,11 @@ def test_by_visit_the_order_makes_no_difference(twins, short_fits):
         np.testing.assert_allclose(first[name].to_numpy(), second[name].to_numpy(), rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("name", ["sequence_lira", "trajectory"])
-def test_attacks_on_all_that_is_seen_read_by_visit(twins, short_fits, name):
-    regular, shuffled = (api.audit(arrays, (name,), ("coordinator",)).intervals for arrays in twins)
-    np.testing.assert_allclose(regular["auc"].to_numpy(), shuffled["auc"].to_numpy(), rtol=1e-4)
+def test_attacks_on_all_that_is_seen_read_by_visit(twins, monkeypatch):
+    monkeypatch.setattr(trajectory, "NUM_UPDATES", 20)
+    names = ("sequence_lira", "trajectory")
+    regular, shuffled = (api.audit(arrays, names, ("coordinator",)).intervals for arrays in twins)
+    np.testing.assert_allclose(regular["auc"].to_numpy(), shuffled["auc"].to_numpy(), rtol=1e-3)
 
 
 def test_every_attack_takes_federations_in_their_own_orders(twins, short_fits):
@@ -104,18 +107,12 @@ def test_every_attack_takes_federations_in_their_own_orders(twins, short_fits):
     views = ("outsider", "insider", "bracket", "coordinator", "bracket:2@2", "all_coalitions:3")
     tables = api.audit(shuffled, NAMES, views)
     assert set(tables.intervals["attack"]) == set(NAMES)
-    best = dict(tables.intervals.filter(attacked="node").group_by("attack").agg(auc=_max("auc")).rows())
+    best = dict(tables.intervals.filter(attacked="node").group_by("attack").agg(pl.col("auc").max()).rows())
     assert min(best.values()) > 0.7, best
     assert tables.intervals["auc"].null_count() == 0
     assert set(tables.coalitions["attack"]) == {"delta_phi", "peers", "sequence_lira", "trajectory"}
     named = tables.attribution.filter(way="sequence_lira", view="coordinator")
     assert named.filter(named["true"] == named["named"])["count"].sum() / named["count"].sum() > 0.6
-
-
-def _max(column):
-    import polars as pl
-
-    return pl.col(column).max()
 
 
 def test_snapshots_are_named_by_their_own_order(twins):
@@ -132,14 +129,9 @@ def test_snapshots_are_named_by_their_own_order(twins):
 def test_a_visit_that_some_do_not_make_is_refused(twins):
     _, shuffled = twins
     order = np.array([[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]])
-    other = Schedule(*_parts(order))
+    regular = Schedule.sequential(order)
+    trainer = np.where(regular.trainer == NODES - 1, -1, regular.trainer)  # as if the last node only averaged
+    other = Schedule(trainer, regular.parents, regular.cycle, regular.receivers)
     known = dataclasses.replace(shuffled.references, schedule=other)
     with pytest.raises(ValueError, match="not the same nodes train in the same cycles"):
         api.audit(dataclasses.replace(shuffled, references=known), ("sequence_lira",), ("coordinator",))
-
-
-def _parts(order):
-    """The arrays of a schedule whose last node never trains, and whose last snapshot of a cycle is an aggregate."""
-    regular = Schedule.sequential(order)
-    trainer = np.where(regular.trainer == NODES - 1, -1, regular.trainer)
-    return trainer, regular.parents, regular.cycle, regular.receivers

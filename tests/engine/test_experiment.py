@@ -76,7 +76,7 @@ TRACED = {"seed": [0, 7], "training.learning_rate": [0.01, 0.03], "model.dropout
 
 @pytest.fixture(scope="module")
 def swept(run_sweep, tmp_path_factory):
-    """A sweep over every traced field, two values each; its folder, every_run, results and compiled programs."""
+    """A sweep over every traced field, two values each; its folder, runs and results."""
     folder = tmp_path_factory.mktemp("swept")
     every_run, table = run_sweep({**TINY, "sweep": TRACED}, folder)
     return folder, every_run, table

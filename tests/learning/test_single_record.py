@@ -1,12 +1,18 @@
 """Descent on single records in blocks against a naive loop, the way of one by one, and the laws of training."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from fedmia_jax import model, shadow, single_record, training, types
+from fedmia_jax import types
+from fedmia_jax.defenses import contract
+from fedmia_jax.engine import programs
+from fedmia_jax.learning import networks, single_record, training
 
 EPOCHS, ROWS = 3, np.arange(150)  # two blocks and a partial one an epoch
 
@@ -22,7 +28,7 @@ class Plain(nn.Module):
         return nn.Dense(self.num_classes)(features)
 
 
-class Doubled(model.Mlp):
+class Doubled(networks.Mlp):
     """Inherits a split that is not its own."""
 
     @nn.compact
@@ -59,14 +65,15 @@ def orders_and_factors(split, key, shard, *, dropout_rate):
         rows += list(shard.indices[np.asarray(training.shuffle(jax.random.fold_in(epoch_key, 0), shard.mask))])
         noise_key = jax.random.fold_in(epoch_key, 1)
         keys = jax.vmap(lambda step, key=noise_key: jax.random.fold_in(key, step))(np.arange(len(shard.indices)))
-        factors += list(np.asarray(jax.vmap(lambda key: split.draw(key, dropout_rate))(keys)))
+        factors += list(np.asarray(jax.vmap(lambda key: split.draw(key, jnp.asarray(dropout_rate)))(keys)))
     return rows, factors
 
 
 def make_fit(module, *, with_split=True):
     """Plain descent on single records."""
-    split = model.make_split(module) if with_split else None
-    return training.make_fit(model.make_apply(module), optimizer="sgd", batch_size=1, split=split)
+    split = networks.make_split(module) if with_split else None
+    fit_fn = training.make_fit(networks.make_apply(module), optimizer="sgd", batch_size=1, split=split)
+    return functools.partial(fit_fn, record_key=jax.random.key(0))  # read by defences only
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +89,7 @@ def start(toy):
 
 @pytest.mark.parametrize("dropout_rate", [0.0, 0.5])
 def test_three_epochs_equal_a_naive_loop(toy, equal, start, fit, dropout_rate):
-    key, shard, split = jax.random.key(1), toy.shard(ROWS), model.make_split(toy.module)
+    key, shard, split = jax.random.key(1), toy.shard(ROWS), networks.make_split(toy.module)
     hyper = types.Hyper(np.float64(0.1), np.float64(dropout_rate))
     with jax.enable_x64(True):
         params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), start.params)
@@ -125,8 +132,8 @@ def test_padding_changes_nothing(toy, equal, start, fit):
 
 def test_the_block_size_changes_nothing(toy, equal, start):
     """Draws least of all: with other masks the results would be far apart."""
-    shard, split = toy.shard(ROWS, slots=160), model.make_split(toy.module)
-    args = (toy.records, shard, toy.hyper(learning_rate=0.03, dropout_rate=0.5), jax.random.key(1))
+    shard, split = toy.shard(ROWS, slots=160), networks.make_split(toy.module)
+    args = (toy.records, shard, toy.hyper(learning_rate=0.03, dropout_rate=0.5), jax.random.key(1), jax.random.key(0))
     usual, other = (jax.jit(single_record.make_epoch(split, block_size=size))(start, *args) for size in (48, 7))
     equal(other, usual, rtol=1e-4, atol=1e-5)
 
@@ -141,15 +148,15 @@ def test_many_models_equal_each_alone(toy, equal, fit):
         fit(start, toy.records, shard, hyper, key, (0, 2))
         for start, shard, hyper, key in zip(starts, shards, hypers, keys, strict=True)
     ]
-    one_fn = make_fit(toy.module)
+    fit_fn = make_fit(toy.module)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *zip(starts, shards, hypers, strict=True))
 
-    def run(shared, one):
-        (state, shard, hyper), key = one
-        return one_fn(state, shared, shard, hyper, key, (0, 2))
+    def run(shared, model):
+        (state, shard, hyper), key = model
+        return fit_fn(state, shared, shard, hyper, key, (0, 2))
 
     expected = jax.tree.map(lambda *leaves: np.stack(leaves), *alone)
-    equal(shadow.make_parallel(run)(toy.records, (stacked, keys)), expected, rtol=1e-5, atol=1e-6)
+    equal(programs.make_parallel(run)(toy.records, (stacked, keys)), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_second_call_compiles_nothing(toy, start, fit, compilations):
@@ -162,21 +169,21 @@ def test_the_second_call_compiles_nothing(toy, start, fit, compilations):
 
 def test_the_split_is_the_network(toy):
     """Without dropout, the rest behind the first layer answers what the module answers."""
-    params, split = toy.start(jax.random.key(0)).params, model.make_split(toy.module)
+    params, split = toy.start(jax.random.key(0)).params, networks.make_split(toy.module)
     first, others = params[split.first], {"Dense_1": params["Dense_1"]}
-    factors = split.draw(jax.random.key(0), 0.0)
+    factors = split.draw(jax.random.key(0), jnp.zeros(()))
     logits = jax.vmap(lambda row: split.rest(others, row @ first["kernel"] + first["bias"], factors))(
-        toy.features.astype(np.float32)
+        jnp.float32(toy.features)
     )
-    np.testing.assert_allclose(logits, toy.apply(params, toy.features), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(logits, toy.apply(params, toy.records.features), rtol=1e-5, atol=1e-6)
 
 
 def test_a_module_without_a_split_goes_one_by_one(toy, equal):
     """Also one that inherits the split of another network."""
-    assert model.make_split(Doubled(num_classes=4, hidden=8)) is None
+    assert networks.make_split(Doubled(num_classes=4, hidden=8)) is None
     module = Plain(num_classes=4)
-    assert model.make_split(module) is None
-    init_fn = jax.jit(model.make_init(module, num_features=toy.features.shape[1]))
+    assert networks.make_split(module) is None
+    init_fn = jax.jit(networks.make_init(module, num_features=toy.features.shape[1]))
     start = training.make_start(init_fn, optimizer="sgd")(jax.random.key(0))
     args = (toy.records, toy.shard(ROWS[:30]), toy.hyper(), jax.random.key(1), (0, 1))
     end = jax.jit(make_fit(module))(start, *args)
@@ -187,3 +194,42 @@ def test_a_module_without_a_split_goes_one_by_one(toy, equal):
         slopes = shares / shares.sum() - np.eye(4)[toy.labels[row]]
         kernel, bias = kernel - 0.01 * np.outer(toy.features[row], slopes), bias - 0.01 * slopes
     equal(end.params, {"Dense_0": {"bias": bias, "kernel": kernel}}, rtol=1e-4, atol=1e-5)
+
+
+HOOKS = {
+    "records": lambda batch, rows, record_key, step_key, levels: batch,
+    "gradients": lambda grads, key, levels: jax.tree.map(lambda leaf: 0.5 * leaf, grads),
+    "update": lambda levels: optax.with_extra_args_support(optax.scale(0.5)),
+    "hand_off": lambda received, trained, key, levels: trained,
+}
+
+
+def defended(name):
+    """One defence that has one hook."""
+    return contract.Defended((contract.Defense(**{name: HOOKS[name]}),), ((),))
+
+
+@pytest.mark.parametrize("name", ["records", "gradients", "update"])
+def test_what_acts_inside_a_step_is_refused(toy, name):
+    split = networks.make_split(toy.module)
+    assert not single_record.honours(defended(name))
+    with pytest.raises(ValueError, match=f"plain descent on single records cannot honour the hook '{name}'"):
+        single_record.make_epoch(split, defences=defended(name))
+
+
+@pytest.mark.parametrize("name", list(HOOKS))
+def test_a_defence_goes_the_fast_way_only_where_that_honours_it(toy, equal, start, name):
+    """A hook inside a step takes the general way, bit by bit; the two ways differ in their draws."""
+    apply_fn, split = networks.make_apply(toy.module), networks.make_split(toy.module)
+    make = functools.partial(training.make_fit, apply_fn, optimizer="sgd", batch_size=1)
+    fast = single_record.honours(defended(name))
+    assert fast == (name == "hand_off")
+    hyper = types.Hyper(np.float32(0.03), np.float32(0.5), ({},))
+    defences = contract.Defended() if fast else defended(name)
+    state = types.TrainState(
+        start.params, training.fresh_opt_state(start.params, optimizer="sgd", defences=defended(name))
+    )
+    args = (state, toy.records, toy.shard(ROWS[:9]), hyper, jax.random.key(1), (0, 1), jax.random.key(0))
+    chosen = jax.jit(make(split=split, defences=defended(name)))(*args)
+    expected = jax.jit(make(split=split if fast else None, defences=defences))(*args)
+    equal(chosen.params, expected.params)

@@ -1,13 +1,16 @@
-"""Training against a naive loop in double precision, PyTorch, and the laws of padding and of segments."""
+"""Training against a naive loop in double precision, PyTorch, the laws of padding and segments, and a defence's hooks."""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from fedmia_jax import errors, model, training, types
+from fedmia_jax import errors, types
+from fedmia_jax.defenses import contract
+from fedmia_jax.learning import training
 
 BATCH_SIZE, EPOCHS, ROWS = 8, 10, np.arange(38)  # five batches an epoch, the last one of six: 50 steps
 OPTIMIZERS = ("adam", "sgd")
@@ -122,6 +125,12 @@ def test_single_precision_is_close_to_the_naive_loop(toy, equal, optimizer):
     equal(end.params, expected, rtol=2e-5, atol=1e-6)
 
 
+def mean_loss(logits, labels, mask):
+    """The mean loss of a minibatch, as a step takes it."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(jnp.float32(logits), labels)
+    return training.weighted_mean(losses, mask)
+
+
 def test_partial_batch_averages_over_its_records(toy):
     """Weights count as repetitions, and a batch without a record has loss 0 rather than NaN."""
     rng = np.random.default_rng(0)
@@ -129,19 +138,24 @@ def test_partial_batch_averages_over_its_records(toy):
     losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(6), labels]
     for mask in ([1, 0, 1, 1, 0, 0], [3, 0, 1, 2, 0, 1]):
         expected = np.dot(losses, mask) / np.sum(mask)
-        got = training.mean_loss(jnp.float32(logits), labels, np.array(mask, np.float32))
-        np.testing.assert_allclose(got, expected, rtol=1e-6)
+        np.testing.assert_allclose(mean_loss(logits, labels, np.array(mask, np.float32)), expected, rtol=1e-6)
     none = np.zeros(6, bool)
-    value, grads = jax.value_and_grad(training.mean_loss)(jnp.float32(logits), labels, none)
+    value, grads = jax.value_and_grad(mean_loss)(logits.astype(np.float32), labels, none)
     np.testing.assert_array_equal(value, 0.0)
     np.testing.assert_array_equal(grads, 0.0)
+
+
+def batch_of(toy, rows):
+    """Records by row."""
+    return types.Records(toy.records.features[rows], toy.records.labels[rows])
 
 
 def test_a_step_on_a_partial_batch_follows_the_mean_gradient(toy, equal):
     start, rows = toy.start(jax.random.key(0), optimizer="sgd"), np.arange(BATCH_SIZE)
     mask = np.arange(BATCH_SIZE) < 3
     step = jax.jit(training.make_step(toy.apply, optimizer="sgd"))
-    end = step(start, toy.features[rows], toy.labels[rows], mask, toy.hyper(learning_rate=1.0), jax.random.key(1))
+    keys = (jax.random.key(1), jax.random.key(2))
+    end = step(start, batch_of(toy, rows), rows, mask, toy.hyper(learning_rate=1.0), *keys)
     grads = gradients(jax.device_get(start.params), toy.features[:3].astype(np.float64), toy.labels[:3])
     equal(jax.tree.map(np.subtract, start.params, end.params), grads, rtol=1e-4, atol=1e-6)
 
@@ -205,35 +219,190 @@ def test_training_learns(toy):
     start = toy.start(jax.random.key(0))
     shard = toy.shard(np.arange(120))
     end = toy.fit()(start, toy.records, shard, toy.hyper(), jax.random.key(1), (0, 60))
-    right = np.argmax(toy.apply(end.params, toy.features[120:]), axis=1) == toy.labels[120:]
+    right = np.argmax(toy.apply(end.params, toy.records.features[120:]), axis=1) == toy.labels[120:]
     assert right.mean() > 0.85
-
-
-def test_dropout_keeps_the_mean_and_may_be_traced():
-    """Kept units are scaled by 1 / (1 - rate); the share of zeros is the rate; rate 0 is the identity."""
-    units = jax.random.normal(jax.random.key(0), (500, 400)) + 2.0
-    drop = jax.jit(model.dropout)
-    for rate in (0.1, 0.5, 0.9):
-        dropped = np.asarray(drop(jax.random.key(1), units, rate=rate))
-        kept = dropped != 0
-        assert abs(kept.mean() - (1 - rate)) < 4 * np.sqrt(rate * (1 - rate) / units.size)
-        np.testing.assert_allclose(dropped[kept], np.asarray(units)[kept] / (1 - rate), rtol=1e-5)
-        assert abs(dropped.mean() / units.mean() - 1) < 0.03
-    np.testing.assert_array_equal(drop(jax.random.key(1), units, rate=0.0), units)
-
-
-def test_dropout_is_only_for_training(toy, differ):
-    """Without a key the network answers with all units; with a key and rate 0 likewise."""
-    params = toy.start(jax.random.key(0)).params
-    answer = toy.apply(params, toy.features)
-    np.testing.assert_array_equal(answer, toy.apply(params, toy.features, dropout_rate=0.9))
-    np.testing.assert_allclose(
-        answer, toy.apply(params, toy.features, dropout_rate=0.0, key=jax.random.key(0)), rtol=1e-6
-    )
-    assert differ(answer, toy.apply(params, toy.features, dropout_rate=0.5, key=jax.random.key(0)))
 
 
 def test_an_unknown_optimizer_is_one_line():
     with pytest.raises(errors.InputError) as caught:
         training.make_optimizer("adagrad", learning_rate=0.1)
     assert str(caught.value) == "training.optimizer='adagrad': must be one of adam, sgd"
+
+
+def defended(*defences):
+    """Defences with a level `scale` each."""
+    return contract.Defended(defences, (("scale",),) * len(defences))
+
+
+def levels(*scales, dropout_rate=0.5):
+    """Numbers of training with these levels."""
+    return types.Hyper(np.float32(0.1), np.float32(dropout_rate), tuple({"scale": np.float32(s)} for s in scales))
+
+
+def keeping(kept):
+    """A defence that keeps the per-example gradients that it sees, and leaves them as they are."""
+
+    def gradients(grads, key, levels):
+        kept.append(grads)
+        return grads
+
+    return contract.Defense(gradients=gradients)
+
+
+def per_example(toy, *, dropout_rate):
+    """Per-example gradients of a minibatch that a defence sees, the gradient behind it, and the plain one."""
+    params, rows, kept = toy.start(jax.random.key(0)).params, jnp.arange(BATCH_SIZE), []
+    args = (params, batch_of(toy, rows), rows < 6, levels(1.0, dropout_rate=dropout_rate), jax.random.key(1))
+    read = training.make_gradient(toy.apply, defended(keeping(kept)))(*args)
+    plain = training.make_gradient(toy.apply, contract.UNDEFENDED)(*args)
+    return params, kept[0], read, plain
+
+
+def test_a_defence_sees_the_gradient_of_every_record(toy, equal):
+    params, grads, _, _ = per_example(toy, dropout_rate=0.0)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    for row in range(BATCH_SIZE):
+        expected = gradients(params, toy.features[row : row + 1].astype(np.float64), toy.labels[row : row + 1])
+        equal(jax.tree.map(lambda leaf, row=row: leaf[row], grads), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_per_example_gradients_are_those_of_the_same_forward_pass(toy, equal):
+    """Units dropped as they were drawn for the batch: the mean over the unmasked records is the plain gradient."""
+    params, grads, read, plain = per_example(toy, dropout_rate=0.5)
+    equal(jax.tree.map(lambda leaf: leaf[:6].mean(axis=0), grads), plain, rtol=1e-5, atol=1e-7)
+    equal(read, plain, rtol=1e-5, atol=1e-7)
+
+    def loss(params, row):  # the whole batch goes through the network, and one record counts
+        logits = toy.apply(params, toy.records.features[:BATCH_SIZE], dropout_rate=0.5, key=jax.random.key(1))
+        return optax.softmax_cross_entropy_with_integer_labels(logits, toy.labels[:BATCH_SIZE])[row]
+
+    for row in range(BATCH_SIZE):
+        equal(
+            jax.tree.map(lambda leaf, row=row: leaf[row], grads), jax.grad(loss)(params, row), rtol=1e-5, atol=1e-7
+        )
+
+
+def step_with(toy, defences, hyper, *, optimizer="sgd", keys=(1, 2)):
+    """Parameters after one step from the same start, not jitted."""
+    rows = jnp.arange(BATCH_SIZE)
+    params = toy.start(jax.random.key(0)).params
+    state = types.TrainState(params, training.fresh_opt_state(params, optimizer=optimizer, defences=defences))
+    step = training.make_step(toy.apply, optimizer=optimizer, defences=defences)
+    key, record_key = (jax.random.key(seed) for seed in keys)
+    return step(state, batch_of(toy, rows), rows, rows < 6, hyper, key, record_key).params
+
+
+IDENTITIES = {
+    "records": lambda batch, rows, record_key, step_key, levels: batch,
+    "gradients": lambda grads, key, levels: grads,
+    "update": lambda levels: optax.with_extra_args_support(optax.identity()),
+    "hand_off": lambda received, trained, key, levels: trained,
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("names", [*IDENTITIES, tuple(IDENTITIES)], ids=str)
+def test_hooks_that_do_nothing_change_nothing(toy, equal, optimizer, names):
+    """Bit by bit, but for the rounding of gradients that are taken record by record."""
+    names = (names,) if isinstance(names, str) else names
+    defences = defended(contract.Defense(**{name: IDENTITIES[name] for name in names}))
+    plain = step_with(toy, contract.UNDEFENDED, levels(), optimizer=optimizer)
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if "gradients" in names else {}
+    equal(step_with(toy, defences, levels(1.0), optimizer=optimizer), plain, **tolerance)
+
+
+def test_an_update_is_scaled_by_its_level_which_is_no_new_program(toy, equal, compilations):
+    defences = defended(
+        contract.Defense(update=lambda levels: optax.with_extra_args_support(optax.scale(levels["scale"])))
+    )
+    start = toy.start(jax.random.key(0), optimizer="sgd").params
+    plain = jax.tree.map(np.subtract, step_with(toy, contract.UNDEFENDED, levels()), start)
+    step = jax.jit(lambda hyper: step_with(toy, defences, hyper))
+    step(levels(1.0))
+    with compilations() as names:
+        ends = {scale: jax.device_get(step(levels(scale))) for scale in (0.0, 0.25, 3.0)}
+    assert names == []
+    for scale, end in ends.items():
+        moved = jax.tree.map(lambda leaf, scale=scale: scale * leaf, plain)
+        equal(jax.tree.map(np.subtract, end, start), moved, rtol=1e-3, atol=1e-6)
+
+
+def test_defences_act_in_their_order(toy, equal):
+    """Doubled and then clipped, or clipped and then doubled."""
+
+    def double(grads, key, levels):
+        return jax.tree.map(lambda leaf: 2.0 * leaf, grads)
+
+    def clip(grads, key, levels):
+        return jax.tree.map(lambda leaf: jnp.clip(leaf, -levels["scale"], levels["scale"]), grads)
+
+    _, each, _, _ = per_example(toy, dropout_rate=0.5)
+    start = toy.start(jax.random.key(0), optimizer="sgd").params
+    cases = {(double, clip): lambda g: np.clip(2 * g, -0.01, 0.01), (clip, double): lambda g: 2 * np.clip(g, -0.01, 0.01)}
+    for hooks, expected_fn in cases.items():
+        defences = defended(*(contract.Defense(gradients=hook) for hook in hooks))
+        end = step_with(toy, defences, levels(0.01, 0.01))
+        expected = jax.tree.map(lambda leaf, fn=expected_fn: -0.1 * fn(np.asarray(leaf[:6])).mean(axis=0), each)
+        equal(jax.tree.map(np.subtract, end, start), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_every_hook_draws_by_itself(toy):
+    """Keys of two defences' hooks differ from one another, from step to step, and from those of the units dropped."""
+    seen = []
+
+    def gradients(grads, key, levels):
+        seen.append(key)
+        return grads
+
+    def records(batch, rows, record_key, step_key, levels):
+        seen.append(step_key)
+        return batch
+
+    def update(levels):
+        def keep_key(updates, state, params=None, *, key, **extra):
+            seen.append(key)
+            return updates, state
+
+        return optax.GradientTransformationExtraArgs(lambda params: (), keep_key)
+
+    defences = defended(contract.Defense(gradients=gradients, update=update), contract.Defense(gradients=gradients))
+    for step in (1, 2):
+        step_with(toy, defences, levels(1.0, 1.0), keys=(step, 0))
+        seen.append(jax.random.key(step))
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in seen}) == len(seen) == 8
+    seen.clear()
+    step_with(toy, defended(contract.Defense(records=records)), levels(1.0), keys=(1, 0))
+    step_with(toy, defended(contract.Defense(records=records)), levels(1.0), keys=(2, 0))
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in seen}) == 2
+
+
+def test_noise_on_records_is_drawn_once_for_a_record(toy, equal):
+    """In all steps of all epochs, wherever the shuffle puts it; another record key draws another noise."""
+    seen = []
+
+    def records(batch, rows, record_key, step_key, levels):
+        noise = jax.vmap(lambda row: jax.random.normal(jax.random.fold_in(record_key, row)))(rows)
+        jax.debug.callback(lambda *pairs: seen.append(pairs), rows, noise)
+        return types.Records(batch.features + levels["scale"] * noise[:, None], batch.labels)
+
+    defences = defended(contract.Defense(records=records))
+    params = toy.start(jax.random.key(0), optimizer="sgd").params
+    state = types.TrainState(params, training.fresh_opt_state(params, optimizer="sgd", defences=defences))
+    fit_fn = jax.jit(training.make_fit(toy.apply, optimizer="sgd", batch_size=BATCH_SIZE, defences=defences))
+    drawn = []
+    for record_key in (3, 4):
+        seen.clear()
+        end = fit_fn(
+            state, toy.records, toy.shard(ROWS), levels(0.1), jax.random.key(1), (0, 3), jax.random.key(record_key)
+        )
+        jax.block_until_ready(end)
+        jax.effects_barrier()
+        assert len(seen) == 3 * 5  # epochs, steps
+        of_row = {int(row): set() for row in ROWS}
+        for rows, noise in seen:
+            for row, draw in zip(rows.tolist(), noise.tolist(), strict=True):
+                of_row[row].add(draw)
+        assert {len(draws) for draws in of_row.values()} == {1}
+        drawn.append({row: draws.pop() for row, draws in of_row.items()})
+    assert len(set(drawn[0].values())) == len(ROWS)
+    assert not set(drawn[0].values()) & set(drawn[1].values())
