@@ -51,7 +51,7 @@ class Schedule:
             raise ValueError(f"schedule: trainer must lie between -1 and {nodes - 1}, got {self.trainer.tolist()}")
         if (self.parents < NOBODY).any() or (self.parents >= np.arange(shape[-1])[:, None]).any():
             raise ValueError("schedule: a parent must be an earlier snapshot, or -1")
-        for trainer in self.trainer.reshape(-1, shape[-1]):
+        for trainer in np.atleast_2d(self.trainer):
             visits = [(cycle, node) for cycle, node in zip(self.cycle.tolist(), trainer.tolist(), strict=True)]
             visits = [visit for visit in visits if visit[1] != AGGREGATE]
             if len(set(visits)) < len(visits):
@@ -67,7 +67,7 @@ class Schedule:
           nodes: N.
           cycles: C; T is C * N.
         """
-        return cls.sequential(np.broadcast_to(np.arange(nodes), (cycles, nodes)))
+        return cls.sequential(np.broadcast_to(np.arange(nodes), (cycles, nodes)), nodes=nodes)
 
     @classmethod
     def sequential(cls, order: np.ndarray, *, nodes: int | None = None) -> "Schedule":

@@ -6,6 +6,7 @@ import itertools
 import pathlib
 import sys
 
+import jax
 import numpy as np
 import polars as pl
 import pytest
@@ -24,6 +25,14 @@ SMALL = [
     "--config.shadow.count=2",
     "--config.attack.epochs=3",
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Compiles without most optimizations, in half the time; what is computed is another test's."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

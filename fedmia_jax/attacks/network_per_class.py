@@ -34,7 +34,7 @@ def make_attack(settings: network.NetworkOptions, num_classes: int) -> contract.
 
     def fit(key: jax.Array, signals: types.Signals, membership: jax.Array, weights: jax.Array) -> contract.Fitted:
         known, checked = shadows.hold_out(signals, membership, weights)
-        joined, probabilities = known.joined, jax.nn.softmax(known.joined.signals.logits)
+        joined, probabilities = known.joined, jax.nn.softmax(known.signals.logits).reshape(-1, num_classes)
         params = jax.lax.map(
             lambda label: _fit_class(key, label, probabilities, joined, settings), jnp.arange(num_classes)
         )

@@ -59,7 +59,7 @@ def audit(
       >>> evidence = fedmia_jax.Evidence(phi=phi[:1], owners=owners[:1], references=references, schedule=schedule)
       >>> findings = fedmia_jax.audit(evidence, attacks=("sequence_lira",), views=("bracket:1", "bracket:2@1"))
       >>> findings.intervals.select("attack", "view", "attacked", "members").rows()
-      [('sequence_lira', 'bracket:1', 'node', 95), ('sequence_lira', 'bracket:2@1', 'node', 99)]
+      [('sequence_lira', 'bracket:1', 'node', 95), ('sequence_lira', 'bracket:2@1', 'node', 115)]
       >>> bool(findings.intervals["auc"].min() > 0.95)
       True
     """

@@ -28,7 +28,7 @@ class Scored:
 
     Attributes:
       attack: name.
-      view: as it was asked for, or `rows.SNAPSHOT`.
+      view: by its name in the call, or `rows.SNAPSHOT`.
       party: as results name it.
       node: the attacked one, N for the union.
       snapshots: i64[S], the snapshot that was read at each target; None where several are read together.
@@ -109,19 +109,23 @@ def is_many(view: str) -> bool:
 
 
 def make_scorer(
-    arrays: evidence.Evidence, names: Sequence[str], asked: Sequence[str], options: Mapping[str, Any], key: jax.Array
+    arrays: evidence.Evidence,
+    names: Sequence[str],
+    view_names: Sequence[str],
+    options: Mapping[str, Any],
+    key: jax.Array,
 ) -> Scorer:
-    """Makes the attacks with references for the views that are asked for.
+    """Makes the attacks with references for some views.
 
     Args:
       arrays: the evidence.
       names: of the attacks with references.
-      asked: names of views.
+      view_names: see `views.make_view`.
       options: of the attacks, by name; may hold more.
       key: of all fits.
     """
     known = federations.make_federations(arrays)
-    observers = known.observers(asked)
+    observers = known.observers(view_names)
     compared: Mapping[str, contract.ReferenceAttack] = {}
     if names:
         setup = contract.Setup(arrays.nodes, _masks(known, observers, arrays.phi.shape[0]))

@@ -1,0 +1,1 @@
+"""What to compute, once, where and when: runs, tasks, chunks, programs, execution, collection."""

@@ -148,16 +148,13 @@ def audit_points(
         numbered = audited.rows.iter_rows(named=True)  # replicates by their index in the evidence
         merged = [row | head(every_run[row["replicate"]]) | {"phase": "federated"} for row in numbered]
         results.append(pl.DataFrame(merged, schema=schema_of(every_run[0])))
-        tables.append({name: _with_head(first, getattr(audited, name)) for name in workdirs.TABLES})
+        columns = schema_of(every_run[0])
+        lead = [pl.lit(value, columns[name]).alias(name) for name, value in first.items()]
+        tables.append({name: getattr(audited, name).select(*lead, pl.all()) for name in workdirs.TABLES})
     joined = {
         name: pl.concat([of_point[name] for of_point in tables], how="diagonal_relaxed") for name in workdirs.TABLES
     }
     return pl.concat(results), joined
-
-
-def _with_head(first: Mapping[str, Any], table: pl.DataFrame) -> pl.DataFrame:
-    """A table with what tells its point apart in front."""
-    return table.select(*(pl.lit(value).alias(name) for name, value in first.items()), pl.all())
 
 
 def _audit(
@@ -173,7 +170,7 @@ def _audit(
         gather(planned, kept, every_run),
         attacks=plans.settings.get("attack.names"),
         views=plans.settings.get("attack.views"),
-        key=every_run[0].key(randomness.Purpose.ATTACK, AUDIT),
+        key=randomness.make_key(plans.settings.get("seed"), 0, randomness.Purpose.ATTACK, AUDIT),
         options=dict(plans.reference_attacks.values),
         advance=advance,
         on_broken=on_broken,

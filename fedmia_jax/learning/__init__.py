@@ -1,0 +1,1 @@
+"""Networks, and how one node trains one of them."""

@@ -1,0 +1,1 @@
+"""The folder of an experiment, and what work leaves there by fingerprint."""

@@ -95,17 +95,19 @@ def test_by_visit_the_order_makes_no_difference(twins):
         np.testing.assert_allclose(first[name].to_numpy(), second[name].to_numpy(), rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def test_attacks_on_all_that_is_seen_read_by_visit(twins, monkeypatch):
+def test_attacks_on_all_that_is_seen_read_by_visit(twins, monkeypatch, quick_compilation):
     monkeypatch.setattr(trajectory, "NUM_UPDATES", 20)
     names = ("sequence_lira", "trajectory")
-    regular, shuffled = (api.audit(arrays, names, ("coordinator",)).intervals for arrays in twins)
+    with quick_compilation():
+        regular, shuffled = (api.audit(arrays, names, ("coordinator",)).intervals for arrays in twins)
     np.testing.assert_allclose(regular["auc"].to_numpy(), shuffled["auc"].to_numpy(), rtol=1e-3)
 
 
-def test_every_attack_takes_federations_in_their_own_orders(twins, short_fits):
+def test_every_attack_takes_federations_in_their_own_orders(twins, short_fits, quick_compilation):
     _, shuffled = twins
     views = ("outsider", "insider", "bracket", "coordinator", "bracket:2@2", "all_coalitions:3")
-    tables = api.audit(shuffled, NAMES, views)
+    with quick_compilation():
+        tables = api.audit(shuffled, NAMES, views)
     assert set(tables.intervals["attack"]) == set(NAMES)
     best = dict(tables.intervals.filter(attacked="node").group_by("attack").agg(pl.col("auc").max()).rows())
     assert min(best.values()) > 0.7, best

@@ -1,4 +1,4 @@
-"""The audit end to end on drawn signals: what holds whoever attacks, and what must not; `pooling` and `scoring` too."""
+"""The audit end to end on drawn signals: laws of any attack. Tests `pooling`, `scoring` and `attribution` too."""
 
 import dataclasses
 
@@ -325,11 +325,12 @@ def test_before_and_after_in_one_cycle(arrays):
     assert set(tables.rows["view"]) == {"bracket:2", "bracket:2@1", "bracket:2@2"}
 
 
-def test_the_key_alone_decides_what_is_drawn(arrays, monkeypatch):
+def test_the_key_alone_decides_what_is_drawn(arrays, monkeypatch, quick_compilation):
     monkeypatch.setattr(trajectory, "NUM_UPDATES", 20)
-    first, again, other = (
-        api.audit(arrays, ("trajectory",), ("outsider",), key=key)
-        for key in (None, jax.random.key(0), jax.random.key(1))
-    )
+    with quick_compilation():
+        first, again, other = (
+            api.audit(arrays, ("trajectory",), ("outsider",), key=key)
+            for key in (None, jax.random.key(0), jax.random.key(1))
+        )
     assert first.intervals.equals(again.intervals)
     assert not first.intervals.equals(other.intervals)

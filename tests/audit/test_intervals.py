@@ -38,11 +38,11 @@ def test_the_bootstrap_is_plain_resampling():
     wins = np.concatenate(roc.placements(members, others))
     records, both = intervals.auc_interval(wins[None, None], inside[None, None], ~inside[None, None], seed=0)
     assert records == both  # a single replicate
-    rng, found = np.random.default_rng(1), []
+    rng, result = np.random.default_rng(1), []
     for _ in range(600):
         again = roc.placements(rng.choice(members, len(members)), rng.choice(others, len(others)))
-        found.append(again[0].mean())
-    np.testing.assert_allclose(records, np.percentile(found, [2.5, 97.5]), atol=0.008)
+        result.append(again[0].mean())
+    np.testing.assert_allclose(records, np.percentile(result, [2.5, 97.5]), atol=0.008)
 
 
 def test_replicates_that_differ_widen_the_interval():
@@ -58,12 +58,12 @@ def test_replicates_that_differ_widen_the_interval():
 def test_the_point_at_a_rate_by_hand(ties):
     members, others = draw(ties=ties)
     for rate in (0.0, 0.01, 0.2):
-        found = roc.at_rate(roc.make_roc(members, others), rate)
-        assert found.fpr <= rate + 1e-12
-        assert found.fpr == pytest.approx((others > found.threshold).mean())
-        assert found.tpr == (members > found.threshold).mean()
+        result = roc.at_rate(roc.make_roc(members, others), rate)
+        assert result.fpr <= rate + 1e-12
+        assert result.fpr == pytest.approx((others > result.threshold).mean())
+        assert result.tpr == (members > result.threshold).mean()
         allowed = [t for t in np.concatenate([members, others]) if (others > t).mean() <= rate]
-        assert found.tpr == max((members > t).mean() for t in allowed)
+        assert result.tpr == max((members > t).mean() for t in allowed)
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -71,10 +71,10 @@ def test_the_best_threshold_by_hand(ties):
     members, others = draw(ties=ties)
     members, others = members.astype(np.float32), others.astype(np.float32)
     inside = np.arange(len(members) + len(others)) < len(members)
-    found = thresholds.best_overall(np.concatenate([members, others]), inside, ~inside)
+    result = thresholds.best_overall(np.concatenate([members, others]), inside, ~inside)
     cuts = np.concatenate([members, others, [-10.0]])
     best = max((members > cut).mean() - (others > cut).mean() for cut in cuts)
-    assert (members > found).mean() - (others > found).mean() == pytest.approx(best, abs=1e-12)
+    assert (members > result).mean() - (others > result).mean() == pytest.approx(best, abs=1e-12)
 
 
 def half(members, others, *, weights=None, trials=None):
@@ -89,15 +89,15 @@ def test_epsilon_of_randomized_response_is_below_and_near_the_truth():
     def answers(chance):
         return (rng.random(40_000) < chance).astype(float)
 
-    found = intervals.epsilon(*(half(answers(0.75), answers(0.25)) for _ in range(2)))
-    assert truth - 0.1 < found <= truth
+    result = intervals.epsilon(*(half(answers(0.75), answers(0.25)) for _ in range(2)))
+    assert truth - 0.1 < result <= truth
 
 
 def test_epsilon_of_noise_is_nothing():
     rng = np.random.default_rng(0)
     halves = [[half(rng.normal(size=500), rng.normal(size=500)) for _ in range(2)] for _ in range(40)]
-    found = [intervals.epsilon(*two) for two in halves]
-    assert np.mean(np.array(found) > 0) <= 0.1  # at 95%, within what forty trials tell
+    result = [intervals.epsilon(*two) for two in halves]
+    assert np.mean(np.array(result) > 0) <= 0.1  # at 95%, within what forty trials tell
 
 
 def test_a_record_that_is_scored_often_is_one_trial():

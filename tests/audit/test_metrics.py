@@ -162,8 +162,8 @@ def test_scores_that_are_no_numbers_do_not_look_like_an_attack():
     members = np.arange(8) < 4
     for broken in (members, ~members, np.arange(8) == 7):
         scores = np.where(broken, np.nan, 0.0).astype(np.float32)
-        found = metrics.measure(scores, members, ~members, 0.0, rates=(0.5,))
-        assert all(np.isnan(leaf).all() for leaf in found)
+        result = metrics.measure(scores, members, ~members, 0.0, rates=(0.5,))
+        assert all(np.isnan(leaf).all() for leaf in result)
 
 
 def test_without_members_or_non_members_nothing_is_known():

@@ -58,9 +58,9 @@ def test_a_centralised_model_has_no_snapshot(given):
 
 def test_an_aggregate_has_no_node(given):
     given |= {name: given[name][:3] for name in ("scores", "thresholds", "held_out", "correct")}
-    table = rows.snapshot_rows(AVERAGED, view="mine", **given)
+    table = rows.snapshot_rows(AVERAGED, view="custom", **given)
     places = [(row["cycle"], row["node"], row["snapshot"], row["view"]) for row in table[::3]]
-    assert places == [(1, 1, "C1N1", "mine"), (1, 2, "C1N2", "mine"), (1, None, "C1", "mine")]
+    assert places == [(1, 1, "C1N1", "custom"), (1, 2, "C1N2", "custom"), (1, None, "C1", "custom")]
 
 
 @pytest.mark.parametrize("whose", [-1, 0])

@@ -64,7 +64,7 @@ def test_a_node_that_has_not_trained_yet_is_safe(leaky):
 
 
 TINY = {
-    "data": {"num_records": 500, "num_features": 20, "num_classes": 4, "num_federation": 120, "num_test": 120},
+    "data": {"num_records": 500, "num_features": 20, "num_classes": 4, "num_federation": 121, "num_test": 120},
     "model": {"hidden": 8},
     "training": {"learning_rate": 0.01},
     "federation": {"nodes": 2, "cycles": 2, "local_epochs": 6},
@@ -153,14 +153,16 @@ def test_what_was_interrupted_goes_on_and_ends_bit_equal(swept, run_sweep, monke
     assert whole.drop(pl.selectors.float()).equals(table.drop(pl.selectors.float()))
 
 
-def test_a_point_that_explodes_leaves_its_numbers_empty(run_sweep, tmp_path):
-    values = {**TINY, "training": {"optimizer": "sgd"}, "sweep": {"training.learning_rate": [0.01, 1e38]}}
-    _, table = run_sweep(values, tmp_path)
+def test_points_that_explode_leave_their_numbers_empty(swept, run_sweep, tmp_path):
+    """Those beside them, in the same programs, are as if they were not there."""
+    rates = {"training.learning_rate": [0.01, 1e38]}
+    _, table = run_sweep({**TINY, "sweep": TRACED | rates}, tmp_path)
     measured = ["accuracy", "auc", "target_test_accuracy", "target_train_accuracy"]
     good, bad = (table.filter(pl.col("training.learning_rate") == rate) for rate in (0.01, 1e38))
     assert good.height == bad.height > 0
     assert all(good[name].null_count() == 0 for name in measured)
     assert all(bad[name].null_count() == bad.height for name in measured)
+    assert good.equals(swept[2].filter(pl.col("training.learning_rate") == 0.01))
 
 
 def test_the_plan_says_what_there_is_to_do(swept, tmp_path):
@@ -239,10 +241,9 @@ def test_training_that_explodes_is_one_line(make_lab):
     assert str(caught.value).startswith("training.learning_rate=1e+38: central models went non-finite in replicate 0")
 
 
-def test_records_dealt_to_no_node_are_on_neither_side(run_sweep, tmp_path):
+def test_records_dealt_to_no_node_are_on_neither_side(swept):
     """121 records over two nodes leave one out: it is no member of a node, and no non-member."""
-    values = {**TINY, "data": {**TINY["data"], "num_federation": 121}}
-    every_run, table = run_sweep(values, tmp_path)
+    _, every_run, table = swept
     assert np.count_nonzero(every_run[0].owners == -2) == 1
     assert table["num_non_members"].unique().to_list() == [120]
     assert sorted(table["num_members"].unique().to_list()) == [60, 120]
@@ -273,10 +274,11 @@ def test_every_run_purpose_and_shadow_has_its_own_key(leaky):
 def test_the_attack_on_n1_peaks_right_after_n1_trained(run_sweep, tmp_path):
     """The paper's effect, on a small synthetic federation: a peak at CiN1, a decline while N2 and N3 train."""
     values = {
-        "data": {"num_records": 4000, "num_features": 100, "num_classes": 20, "num_federation": 900, "num_test": 900},
+        "data": {"num_records": 3000, "num_features": 100, "num_classes": 20, "num_federation": 900, "num_test": 600},
         "training": {"batch_size": 16, "learning_rate": 0.002},
         "federation": {"nodes": 3, "cycles": 4, "local_epochs": 20},
-        "shadow": {"count": 4},
+        "shadow": {"count": 3},
+        "attack": {"epochs": 100},
     }
     _, table = run_sweep(values, tmp_path)
     on_n1 = table.filter(pl.col("attacked") == "N1", pl.col("phase") == "federated")

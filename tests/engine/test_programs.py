@@ -10,14 +10,15 @@ import pytest
 from fedmia_jax import defenses, types
 from fedmia_jax.engine import programs
 from fedmia_jax.learning import networks, training
-from fedmia_jax.protocols import contract, sequential
+from fedmia_jax.protocols import sequential
 
 NUM_MODELS, SLOTS, EPOCHS = 10, 24, 3
 RTOL = {"rtol": 1e-5, "atol": 1e-6}
 
 
 def take(tree, rows):
-    return jax.tree.map(lambda leaf: leaf[np.asarray(rows)], tree)
+    rows = rows if isinstance(rows, tuple) else np.asarray(rows)
+    return jax.tree.map(lambda leaf: leaf[rows], tree)
 
 
 @pytest.fixture(scope="module")
@@ -173,20 +174,14 @@ def test_federations_cycle_by_cycle_equal_each_alone(toy, learning, models, equa
         state = jax.device_get(state)  # as a checkpoint would bring it back
     together = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *cycles)
 
-    def fresh(params):
-        return types.TrainState(params, training.fresh_opt_state(params, optimizer="adam"))
-
-    def visit(state, records, shard, hyper, key, local_epochs):
-        return toy.fit_fn()(state, records, shard, hyper, key, (0, local_epochs))
-
-    protocol = sequential.make_protocol(settings, contract.Node(toy.start, fresh, visit))
-    run_cycles = jax.jit(contract.make_cycles(protocol))
     for j in range(3):
-        start = protocol.init(jax.random.fold_in(federations.key[j], programs.START))
-        key = jax.random.fold_in(federations.key[j], programs.TRAIN)
-        federation = contract.Federation(toy.records, take(nodes, j), take(federations.hyper, j), key, np.array(2))
-        expected = run_cycles(start, federation, orders[j], 0)[1]
-        equal(take(together, j), jax.device_get(expected), **RTOL)
+        state = toy.start(jax.random.fold_in(federations.key[j], programs.START))
+        for cycle, place in np.ndindex(2, 2):
+            node, key = orders[j, cycle, place], jax.random.fold_in(federations.key[j], programs.TRAIN)
+            key = jax.random.fold_in(jax.random.fold_in(key, cycle), node)
+            fresh = state if carry else types.TrainState(state.params, toy.start(key).opt_state)
+            state = toy.fit()(fresh, toy.records, take(nodes, (j, node)), take(federations.hyper, j), key, (0, 2))
+            equal(take(together, (j, cycle, place)), jax.device_get(state.params), **RTOL)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 9, 10, 11, 37, 100, 1001])

@@ -239,36 +239,35 @@ def levels(*scales, dropout_rate=0.5):
     return types.Hyper(np.float32(0.1), np.float32(dropout_rate), tuple({"scale": np.float32(s)} for s in scales))
 
 
-def keeping(kept):
-    """A defence that keeps the per-example gradients that it sees, and leaves them as they are."""
+@pytest.fixture(scope="module")
+def per_example(toy):
+    """`per_example(*, dropout_rate)`: per-example gradients of a minibatch that a defence sees; their mean; the plain."""
+    params, rows, kept = toy.start(jax.random.key(0)).params, jnp.arange(BATCH_SIZE), []
 
-    def gradients(grads, key, levels):
+    def keep(grads, key, levels):
         kept.append(grads)
         return grads
 
-    return contract.Defense(gradients=gradients)
+    @jax.jit
+    def gradients_of(hyper):
+        args = (params, batch_of(toy, rows), rows < 6, hyper, jax.random.key(1))
+        read = training.make_gradient(toy.apply, defended(contract.Defense(gradients=keep)))(*args)
+        return kept.pop(), read, training.make_gradient(toy.apply, contract.UNDEFENDED)(*args)
+
+    return lambda *, dropout_rate: jax.device_get(gradients_of(levels(1.0, dropout_rate=dropout_rate)))
 
 
-def per_example(toy, *, dropout_rate):
-    """Per-example gradients of a minibatch that a defence sees, the gradient behind it, and the plain one."""
-    params, rows, kept = toy.start(jax.random.key(0)).params, jnp.arange(BATCH_SIZE), []
-    args = (params, batch_of(toy, rows), rows < 6, levels(1.0, dropout_rate=dropout_rate), jax.random.key(1))
-    read = training.make_gradient(toy.apply, defended(keeping(kept)))(*args)
-    plain = training.make_gradient(toy.apply, contract.UNDEFENDED)(*args)
-    return params, kept[0], read, plain
-
-
-def test_a_defence_sees_the_gradient_of_every_record(toy, equal):
-    params, grads, _, _ = per_example(toy, dropout_rate=0.0)
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+def test_a_defence_sees_the_gradient_of_every_record(toy, equal, per_example):
+    grads, _, _ = per_example(dropout_rate=0.0)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), toy.start(jax.random.key(0)).params)
     for row in range(BATCH_SIZE):
         expected = gradients(params, toy.features[row : row + 1].astype(np.float64), toy.labels[row : row + 1])
         equal(jax.tree.map(lambda leaf, row=row: leaf[row], grads), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_per_example_gradients_are_those_of_the_same_forward_pass(toy, equal):
+def test_per_example_gradients_are_those_of_the_same_forward_pass(toy, equal, per_example):
     """Units dropped as they were drawn for the batch: the mean over the unmasked records is the plain gradient."""
-    params, grads, read, plain = per_example(toy, dropout_rate=0.5)
+    grads, read, plain = per_example(dropout_rate=0.5)
     equal(jax.tree.map(lambda leaf: leaf[:6].mean(axis=0), grads), plain, rtol=1e-5, atol=1e-7)
     equal(read, plain, rtol=1e-5, atol=1e-7)
 
@@ -276,10 +275,8 @@ def test_per_example_gradients_are_those_of_the_same_forward_pass(toy, equal):
         logits = toy.apply(params, toy.records.features[:BATCH_SIZE], dropout_rate=0.5, key=jax.random.key(1))
         return optax.softmax_cross_entropy_with_integer_labels(logits, toy.labels[:BATCH_SIZE])[row]
 
-    for row in range(BATCH_SIZE):
-        equal(
-            jax.tree.map(lambda leaf, row=row: leaf[row], grads), jax.grad(loss)(params, row), rtol=1e-5, atol=1e-7
-        )
+    looped = jax.jit(jax.vmap(jax.grad(loss), in_axes=(None, 0)))
+    equal(grads, looped(toy.start(jax.random.key(0)).params, jnp.arange(BATCH_SIZE)), rtol=1e-5, atol=1e-7)
 
 
 def step_with(toy, defences, hyper, *, optimizer="sgd", keys=(1, 2)):
@@ -327,7 +324,7 @@ def test_an_update_is_scaled_by_its_level_which_is_no_new_program(toy, equal, co
         equal(jax.tree.map(np.subtract, end, start), moved, rtol=1e-3, atol=1e-6)
 
 
-def test_defences_act_in_their_order(toy, equal):
+def test_defences_act_in_their_order(toy, equal, per_example):
     """Doubled and then clipped, or clipped and then doubled."""
 
     def double(grads, key, levels):
@@ -336,7 +333,7 @@ def test_defences_act_in_their_order(toy, equal):
     def clip(grads, key, levels):
         return jax.tree.map(lambda leaf: jnp.clip(leaf, -levels["scale"], levels["scale"]), grads)
 
-    _, each, _, _ = per_example(toy, dropout_rate=0.5)
+    each, _, _ = per_example(dropout_rate=0.5)
     start = toy.start(jax.random.key(0), optimizer="sgd").params
     cases = {(double, clip): lambda g: np.clip(2 * g, -0.01, 0.01), (clip, double): lambda g: 2 * np.clip(g, -0.01, 0.01)}
     for hooks, expected_fn in cases.items():

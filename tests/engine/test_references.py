@@ -1,0 +1,125 @@
+"""Reference federations end to end: who trains on what, what is kept of it, and the audit that the engine calls."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+import pytest
+
+from fedmia_jax import randomness, types
+from fedmia_jax.attacks import signals
+from fedmia_jax.audit import api
+from fedmia_jax.config import parsing
+from fedmia_jax.engine import collection, planning
+from fedmia_jax.learning import networks
+from fedmia_jax.storage import artifacts, workdir
+
+NAMES = ("loss", "lira_online", "delta_phi", "sequence_lira")
+VIEWS = ("outsider", "insider", "bracket", "coordinator", "all_coalitions:2")
+
+
+@pytest.fixture(scope="module")
+def finished(make_lab):
+    """Three nodes that learn random labels by heart, two replicates, twelve references."""
+    return make_lab(
+        {"num_records": 1000, "num_features": 30, "num_classes": 4, "learnable": False},
+        replicates=2,
+        data={"num_federation": 180, "num_test": 180},
+        model={"hidden": 32},
+        training={"learning_rate": 0.01},
+        federation={"nodes": 3, "cycles": 2, "local_epochs": 15},
+        shadow={"federations": 12, "count": 2},
+        attack={"names": NAMES, "views": VIEWS},
+    )
+
+
+@pytest.fixture(scope="module")
+def evidence(finished):
+    """What the attacks read."""
+    return collection.gather(finished.planned, finished.kept, finished.runs)
+
+
+@pytest.fixture(scope="module")
+def tables(finished):
+    """The tables of the workdir."""
+    return {name: pl.read_parquet(finished.folder / "run" / f"{name}.parquet") for name in workdir.TABLES}
+
+
+def test_replicates_and_references_draw_from_the_same_records(finished, evidence):
+    first, second = finished.runs
+    np.testing.assert_array_equal(first.scored, second.scored)
+    assert set(first.dealt.federation) != set(second.dealt.federation)
+    assert set(first.dealt.federation) | set(first.dealt.test) == set(first.scored)
+    held = np.asarray(evidence.references.owners) >= 0
+    assert (held.sum(axis=1) == 180).all()
+    assert 0.3 < held.mean(axis=0).mean() < 0.7
+    shared = finished.planned.recipes[0].references
+    assert shared == finished.planned.recipes[1].references  # trained once for both
+    assert len(set(shared)) == 12
+
+
+def test_signals_are_those_of_the_kept_models(finished, evidence):
+    run = finished.runs[1]
+    unit = finished.planned.unit_of[finished.planned.recipes[1].federation]
+    params = finished.kept.read(unit, "c2")["params"]
+    snapshot = {layer: {name: leaf[1] for name, leaf in group.items()} for layer, group in params.items()}
+    logits = networks.make_apply(run.module)(snapshot, jnp.asarray(run.dataset.features[run.scored]))
+    expected = signals.phi(types.Signals(logits, jnp.asarray(run.dataset.labels[run.scored])))
+    np.testing.assert_allclose(evidence.phi[1, 4], expected, atol=1e-4)  # C2N2
+
+
+def test_every_attack_has_its_rows(finished, tables):
+    federated = finished.table.filter(pl.col("phase") == "federated")
+    count = {(attack, view): rows for attack, view, rows in federated.group_by("attack", "view").len().rows()}
+    for name in NAMES:
+        together = name in ("delta_phi", "sequence_lira")
+        assert count.get((name, "snapshot"), 0) == (0 if together else 2 * 6 * 4)
+    assert count["sequence_lira", "coordinator"] == 2 * 4
+    assert count["sequence_lira", "insider:2"] == 2 * 2
+    assert ("delta_phi", "outsider") not in count
+    assert ("delta_phi", "bracket:1") in count
+    assert tables["coalitions"].filter(pl.col("attack") == "sequence_lira").height == 3 * 2
+
+
+def test_the_engine_says_what_the_audit_says(finished, evidence, tables):
+    key = randomness.make_key(0, 0, randomness.Purpose.ATTACK, collection.AUDIT)
+    findings = api.audit(evidence, attacks=NAMES, views=VIEWS, key=key)
+    for name in workdir.TABLES:
+        table = getattr(findings, name)
+        assert table.columns == tables[name].columns[-len(table.columns) :]
+        assert table.equals(tables[name].select(table.columns), null_equal=True)
+        assert tables[name]["data.num_classes"].dtype == pl.Int64
+    rows = finished.table.filter(pl.col("attack") == "lira_online").select(findings.rows.columns)
+    assert rows.equals(findings.rows.filter(pl.col("attack") == "lira_online"), null_equal=True)
+
+
+def test_attacks_see_members(tables):
+    assert (
+        tables["intervals"].filter(pl.col("attack") == "sequence_lira", pl.col("view") == "bracket")["auc"].min() > 0.8
+    )
+
+
+def test_references_of_other_records(run_sweep, finished, tmp_path):
+    values = parsing.nest(finished.settings.flat)
+    values["replicates"], values["shadow"]["audit"] = 1, False
+    values["attack"]["names"] = ("loss", "lira_offline", "sequence_lira")
+    values["attack"]["views"] = ("outsider", "coordinator")
+    runs, _ = run_sweep(values, tmp_path / "run")
+    (run,) = runs
+    assert not set(run.scored[:360]) & {row for shards in run.audit.references for row in shards.indices[shards.mask]}
+    assert (run.reference_owners[:, :360] == -1).all()
+    assert (run.owners[360:] == -2).all()
+    gathered = collection.gather(planning.make_plan(runs), artifacts.Artifacts(tmp_path / "run" / "artifacts"), runs)
+    assert gathered.phi.shape == (1, 6, 720)
+    intervals = pl.read_parquet(tmp_path / "run" / "intervals.parquet")
+    assert intervals.filter(pl.col("attack") == "sequence_lira")["auc"].min() > 0.6
+
+
+def test_a_replicate_by_itself_is_audited_with_the_same_key(finished, evidence):
+    (alone,) = [run for run in finished.runs if run.replicate == 1]
+    gathered = collection.gather(finished.planned, finished.kept, [alone])
+    np.testing.assert_array_equal(gathered.phi[0], evidence.phi[1])
+    assert dataclasses.replace(alone, replicate=0).key(
+        randomness.Purpose.ATTACK, collection.AUDIT
+    ) == randomness.make_key(0, 0, randomness.Purpose.ATTACK, collection.AUDIT)
