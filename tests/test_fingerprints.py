@@ -14,7 +14,19 @@ def test_a_digest_sees_content_type_and_shape():
 
 
 def test_a_fingerprint_sees_every_content_but_not_the_order_of_names():
-    contents = [(), (None,), ("a",), ("b",), (0,), (0.5,), (["a"],), ({"a": 1},), ({"a": 2},), ({"a": 1}, 3), (3, {"a": 1})]
+    contents = [
+        (),
+        (None,),
+        ("a",),
+        ("b",),
+        (0,),
+        (0.5,),
+        (["a"],),
+        ({"a": 1},),
+        ({"a": 2},),
+        ({"a": 1}, 3),
+        (3, {"a": 1}),
+    ]
     assert len({fingerprints.fingerprint(*content) for content in contents}) == len(contents)
     assert fingerprints.fingerprint({"a": 1, "b": 2}) == fingerprints.fingerprint({"b": 2, "a": 1})
     assert fingerprints.fingerprint((1.0, 2)) == fingerprints.fingerprint([1.0, 2])

@@ -8,7 +8,7 @@ import ml_collections
 
 from fedmia_jax import errors, options
 from fedmia_jax.config import schema
-from fedmia_jax.data import pools
+from fedmia_jax.data import pools, references
 from fedmia_jax.protocols import contract as protocols_contract
 
 WORDS = {int: "an integer", float: "a number", bool: "True or False", str: "a text"}
@@ -153,15 +153,15 @@ def _check_together(settings: schema.Settings) -> None:
     """Raises where two fields contradict each other."""
     dealing = settings.read("data", pools.Options)
     rounds = settings.read("federation", protocols_contract.Options)
-    references = settings.read("shadow", pools.ReferenceOptions)
+    compared = settings.read("shadow", references.Options)
     if rounds.nodes > dealing.num_federation:
         raise errors.InputError(
             f"federation.nodes={rounds.nodes}: more nodes than data.num_federation={dealing.num_federation} records; "
             "use fewer nodes or more records"
         )
-    pools.check_references(references)
-    if references.federations and not rounds.cycles:
+    references.check(compared)
+    if compared.federations and not rounds.cycles:
         raise errors.InputError(
-            f"shadow.federations={references.federations}: federation.cycles=0 leaves nothing to compare"
+            f"shadow.federations={compared.federations}: federation.cycles=0 leaves nothing to compare"
         )
     pools.check(dealing, rounds.nodes)

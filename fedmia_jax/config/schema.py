@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from fedmia_jax import attacks, data, defenses, options, protocols
 from fedmia_jax.audit import views
-from fedmia_jax.data import dataset, pools
+from fedmia_jax.data import dataset, pools, references
 from fedmia_jax.defenses import contract as defenses_contract
 from fedmia_jax.learning import networks, training
 from fedmia_jax.options import option
@@ -84,7 +84,7 @@ GROUPS: dict[str, tuple[type, ...]] = {  # what is always there; the empty group
     "training": (training.Options,),
     "federation": (protocols_contract.Options, Baseline),
     "defense": (defenses_contract.Options,),
-    "shadow": (pools.ShadowOptions, Shadows, pools.ReferenceOptions),
+    "shadow": (pools.ShadowOptions, Shadows, references.Options),
     "attack": (attacks.Options, views.Options),
     "compute": (Compute,),
 }

@@ -13,8 +13,6 @@ from jaxtyping import Bool, Int
 from fedmia_jax import errors, options, randomness
 
 PARTITIONS = ("iid", "dirichlet", "sizes")
-LEAST_REFERENCES = 8  # of reference federations, two of which only set thresholds
-FIRST_REFERENCE = 1_000_000  # stands for a replicate where references are dealt, beyond every real one
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,16 +35,6 @@ class ShadowOptions:
     num_train: int | None = options.option(None, "records a shadow trains on; unset: data.num_federation", low=1)
     num_out: int | None = options.option(
         None, "records it does not; unset: as num_train, or what the pool still has", low=1
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ReferenceOptions:
-    """How many reference federations there are, and which records they draw."""
-
-    federations: int = options.option(0, "reference federations, for attacks that compare a record with itself", low=0)
-    audit: bool = options.option(
-        True, "they train on the audited records, each in its share of them; else on the shadow pool"
     )
 
 
@@ -87,14 +75,6 @@ class ShadowSplit:
     non_members: Int[np.ndarray, "J u"]  # i32
 
 
-@dataclasses.dataclass(frozen=True)
-class Audit:
-    """Records that all replicates and their reference federations share."""
-
-    rows: Int[np.ndarray, " M"]  # i32, scored: the audited records, then those only references train on
-    references: tuple[Shards, ...]  # J reference federations
-
-
 def check(settings: Options, nodes: int) -> None:
     """Checks that shares are given where they are read, one for each node.
 
@@ -113,19 +93,6 @@ def check(settings: Options, nodes: int) -> None:
         )
     if settings.partition == "sizes" and not all(share > 0 for share in settings.sizes):
         raise errors.InputError(f"data.sizes={settings.sizes!r}: every share must be greater than 0")
-
-
-def check_references(settings: ReferenceOptions) -> None:
-    """Checks that there are enough reference federations, or none.
-
-    Raises:
-      InputError: fewer than `LEAST_REFERENCES`.
-    """
-    if 0 < settings.federations < LEAST_REFERENCES:
-        raise errors.InputError(
-            f"shadow.federations={settings.federations}: a record must be in some references and not in others; "
-            f"use 0, or {LEAST_REFERENCES} and more"
-        )
 
 
 def make_pools(num_records: int, settings: Options, *, name: str, seed: int, replicate: int) -> Pools:
@@ -156,14 +123,6 @@ def make_pools(num_records: int, settings: Options, *, name: str, seed: int, rep
             f"{name} has {num_records:,}; make the pools smaller"
         )
     return Pools(order[:first], order[first:second], order[second : second + (left if wanted is None else wanted)])
-
-
-def redraw(common: Pools, *, seed: int, replicate: int) -> Pools:
-    """Draws anew which of the audited records a replicate's federation trains on; the others are its test pool."""
-    audited = np.sort(np.concatenate([common.federation, common.test]))
-    # Four numbers: never the three of a reference, whatever the replicate.
-    order = randomness.make_generator(seed, replicate, randomness.Purpose.REFERENCE, 1).permutation(audited)
-    return Pools(order[: len(common.federation)], order[len(common.federation) :], common.shadow)
 
 
 def deal(
@@ -244,54 +203,6 @@ def pad(rows: Sequence[Int[np.ndarray, " _"]]) -> Shards:
         indices[party, : len(own)] = own
         mask[party, : len(own)] = True
     return Shards(indices, mask)
-
-
-def draw_audit(
-    common: Pools,
-    labels: Int[np.ndarray, " M"],
-    settings: Options,
-    references: ReferenceOptions,
-    *,
-    nodes: int,
-    seed: int,
-) -> Audit:
-    """Draws the training records of every reference federation, each by its own stream.
-
-    With `shadow.audit` the references train on the audited records themselves, the federation's and the test pool
-    of all replicates, each of which is in the federation's share of the references: half of them, where both pools
-    are of one size. Otherwise they train on records of the shadow pool, each of which is in half of the references.
-
-    Source: Carlini et al. (2022), section V (online and offline shadow models).
-
-    Args:
-      common: pools of replicate 0.
-      labels: of the whole data set.
-      settings: how nodes share records.
-      references: number of references, and which records they train on.
-      nodes: N.
-      seed: the experiment's seed.
-
-    Returns:
-      The scored rows and the references' shards.
-
-    Raises:
-      InputError: the shadow pool is too small.
-    """
-    audited = np.sort(np.concatenate([common.federation, common.test]))
-    size = len(common.federation)
-    base, extra = audited, audited[:0]
-    if not references.audit:
-        base = extra = np.sort(common.shadow[: 2 * size])
-        if len(base) < 2 * size:
-            raise errors.InputError(
-                f"shadow.audit=False: {references.federations} reference federations of {size:,} records need a shadow "
-                f"pool of {2 * size:,}, there are {len(base):,}; lower data.num_federation, or set shadow.audit"
-            )
-    shards = []
-    for number in range(references.federations):
-        drawn = randomness.make_generator(seed, randomness.Purpose.REFERENCE, number).permutation(base)[:size]
-        shards.append(deal(drawn, labels, settings, nodes=nodes, seed=seed, replicate=FIRST_REFERENCE + number))
-    return Audit(np.concatenate([audited, extra]), tuple(shards))
 
 
 def draw_shadows(

@@ -16,6 +16,7 @@ from fedmia_jax.audit import views
 from fedmia_jax.config import schema, sweeps
 from fedmia_jax.data import dataset as datasets
 from fedmia_jax.data import pools
+from fedmia_jax.data import references as reference_records
 from fedmia_jax.engine import programs
 from fedmia_jax.learning import networks, training
 from fedmia_jax.protocols import contract as protocols_contract
@@ -65,9 +66,9 @@ class Plans:
         return defenses.choose(self.settings.get("defense.names"), self.settings.group("defense"))
 
     @functools.cached_property
-    def references(self) -> pools.ReferenceOptions:
+    def references(self) -> reference_records.Options:
         """Reference federations."""
-        return self.settings.read("shadow", pools.ReferenceOptions)
+        return self.settings.read("shadow", reference_records.Options)
 
     @functools.cached_property
     def shadows(self) -> schema.Shadows:
@@ -130,7 +131,7 @@ class Run:
     dealt: pools.Pools
     shards: pools.Shards  # [N, n]
     split: pools.ShadowSplit
-    audit: pools.Audit | None = None
+    audit: reference_records.Audit | None = None
 
     @property
     def settings(self) -> schema.Settings:
@@ -261,18 +262,18 @@ def _draw(
     reader: Any,
     dealing: pools.Options,
     shadows: pools.ShadowOptions,
-    references: pools.ReferenceOptions,
+    references: reference_records.Options,
     nodes: int,
     seed: int,
     replicate: int,
-) -> tuple[datasets.Dataset, pools.Pools, pools.Shards, pools.ShadowSplit, pools.Audit | None]:
+) -> tuple[datasets.Dataset, pools.Pools, pools.Shards, pools.ShadowSplit, reference_records.Audit | None]:
     """Data set, pools, shards, shadow records and audited records of one replicate."""
     dataset, draw = load(records, reader), {"seed": seed, "replicate": replicate}
     audit = None
     if references.federations:
         common = pools.make_pools(len(dataset.labels), dealing, name=records.name, seed=seed, replicate=0)
-        audit = pools.draw_audit(common, dataset.labels, dealing, references, nodes=nodes, seed=seed)
-        dealt = pools.redraw(common, **draw)
+        audit = reference_records.draw_audit(common, dataset.labels, dealing, references, nodes=nodes, seed=seed)
+        dealt = reference_records.redraw(common, **draw)
     else:
         dealt = pools.make_pools(len(dataset.labels), dealing, name=records.name, **draw)
     shards = pools.deal(dealt.federation, dataset.labels, dealing, nodes=nodes, **draw)

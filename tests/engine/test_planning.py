@@ -143,7 +143,8 @@ def test_replicates_share_nothing():
 
 def test_shadow_federations_depend_on_their_records():
     first, second = (
-        planning.make_plan(draw({"shadow.kind": ["federated"], "federation.local_epochs": [epochs]})) for epochs in (4, 5)
+        planning.make_plan(draw({"shadow.kind": ["federated"], "federation.local_epochs": [epochs]}))
+        for epochs in (4, 5)
     )
     assert by_kind(first)["shadow federations"] != by_kind(second)["shadow federations"]
     run = first.runs[0]
@@ -163,7 +164,9 @@ def test_fingerprints_see_the_code_of_a_network_from_outside(tmp_path, monkeypat
     monkeypatch.syspath_prepend(tmp_path)
     sources = []
     for number in (1, 2):
-        source = "from fedmia_jax.learning.networks import Mlp\n\n\nclass Own(Mlp):\n    pass\n" + "\n# changed\n" * number
+        source = (
+            "from fedmia_jax.learning.networks import Mlp\n\n\nclass Own(Mlp):\n    pass\n" + "\n# changed\n" * number
+        )
         (tmp_path / f"own{number}.py").write_text(source)
         (run,) = draw({"model.name": [f"own{number}:Own"]})
         assert code(run)[f"own{number}:Own"] == source

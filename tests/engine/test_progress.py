@@ -11,9 +11,9 @@ from fedmia_jax.engine import progress
 
 @pytest.fixture
 def shown():
-    """Progress on a console that is a file, and the file."""
+    """Progress on a console that is a file of 80 columns, and the file."""
     file = io.StringIO()
-    return progress.Progress(rich.console.Console(file=file, width=60)), file
+    return progress.Progress(rich.console.Console(file=file, width=80)), file
 
 
 def test_a_stage_leaves_a_line_and_its_seconds(shown):
@@ -45,6 +45,6 @@ def test_a_stage_that_fails_says_nothing(shown):
 
 def test_a_warning_is_one_line_whatever_the_width(shown):
     show, file = shown
-    show.warn("[bold]brackets[/bold] " + "and many words " * 10)
+    show.warn("[bold]brackets[/bold] " + "and many words " * 20)
     assert file.getvalue().count("\n") == 1
     assert file.getvalue().startswith("warning: ")

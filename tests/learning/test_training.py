@@ -1,7 +1,8 @@
-"""Training against a naive loop in double precision, PyTorch, the laws of padding and segments, and a defence's hooks."""
+"""Training against a naive loop in double precision, PyTorch, and the laws of padding and of segments."""
 
 import dataclasses
 
+import by_hand
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,26 +10,10 @@ import optax
 import pytest
 
 from fedmia_jax import errors, types
-from fedmia_jax.defenses import contract
 from fedmia_jax.learning import training
 
 BATCH_SIZE, EPOCHS, ROWS = 8, 10, np.arange(38)  # five batches an epoch, the last one of six: 50 steps
 OPTIMIZERS = ("adam", "sgd")
-
-
-def gradients(params, features, labels):
-    """Mean cross-entropy of a tanh network, differentiated by hand."""
-    inner, outer = params["Dense_0"], params["Dense_1"]
-    units = np.tanh(features @ inner["kernel"] + inner["bias"])
-    logits = units @ outer["kernel"] + outer["bias"]
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
-    d_logits = (shares - np.eye(logits.shape[1])[labels]) / len(labels)
-    d_units = (d_logits @ outer["kernel"].T) * (1 - units**2)
-    return {
-        "Dense_0": {"kernel": features.T @ d_units, "bias": d_units.sum(axis=0)},
-        "Dense_1": {"kernel": units.T @ d_logits, "bias": d_logits.sum(axis=0)},
-    }
 
 
 def naive_training(params, batches, *, optimizer, learning_rate):
@@ -44,7 +29,7 @@ def naive_training(params, batches, *, optimizer, learning_rate):
         return leaf - learning_rate * mean / (np.sqrt(square) + 1e-8)
 
     for step, (features, labels) in enumerate(batches, start=1):
-        grads = gradients(params, features, labels)
+        grads = by_hand.gradients(params, features, labels)
         params = {
             layer: {
                 name: update(leaf, grads[layer][name], moments[layer][name], step)
@@ -156,7 +141,7 @@ def test_a_step_on_a_partial_batch_follows_the_mean_gradient(toy, equal):
     step = jax.jit(training.make_step(toy.apply, optimizer="sgd"))
     keys = (jax.random.key(1), jax.random.key(2))
     end = step(start, batch_of(toy, rows), rows, mask, toy.hyper(learning_rate=1.0), *keys)
-    grads = gradients(jax.device_get(start.params), toy.features[:3].astype(np.float64), toy.labels[:3])
+    grads = by_hand.gradients(jax.device_get(start.params), toy.features[:3].astype(np.float64), toy.labels[:3])
     equal(jax.tree.map(np.subtract, start.params, end.params), grads, rtol=1e-4, atol=1e-6)
 
 
@@ -227,179 +212,3 @@ def test_an_unknown_optimizer_is_one_line():
     with pytest.raises(errors.InputError) as caught:
         training.make_optimizer("adagrad", learning_rate=0.1)
     assert str(caught.value) == "training.optimizer='adagrad': must be one of adam, sgd"
-
-
-def defended(*defences):
-    """Defences with a level `scale` each."""
-    return contract.Defended(defences, (("scale",),) * len(defences))
-
-
-def levels(*scales, dropout_rate=0.5):
-    """Numbers of training with these levels."""
-    return types.Hyper(np.float32(0.1), np.float32(dropout_rate), tuple({"scale": np.float32(s)} for s in scales))
-
-
-@pytest.fixture(scope="module")
-def per_example(toy):
-    """`per_example(*, dropout_rate)`: per-example gradients of a minibatch that a defence sees; their mean; the plain."""
-    params, rows, kept = toy.start(jax.random.key(0)).params, jnp.arange(BATCH_SIZE), []
-
-    def keep(grads, key, levels):
-        kept.append(grads)
-        return grads
-
-    @jax.jit
-    def gradients_of(hyper):
-        args = (params, batch_of(toy, rows), rows < 6, hyper, jax.random.key(1))
-        read = training.make_gradient(toy.apply, defended(contract.Defense(gradients=keep)))(*args)
-        return kept.pop(), read, training.make_gradient(toy.apply, contract.UNDEFENDED)(*args)
-
-    return lambda *, dropout_rate: jax.device_get(gradients_of(levels(1.0, dropout_rate=dropout_rate)))
-
-
-def test_a_defence_sees_the_gradient_of_every_record(toy, equal, per_example):
-    grads, _, _ = per_example(dropout_rate=0.0)
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), toy.start(jax.random.key(0)).params)
-    for row in range(BATCH_SIZE):
-        expected = gradients(params, toy.features[row : row + 1].astype(np.float64), toy.labels[row : row + 1])
-        equal(jax.tree.map(lambda leaf, row=row: leaf[row], grads), expected, rtol=1e-4, atol=1e-6)
-
-
-def test_per_example_gradients_are_those_of_the_same_forward_pass(toy, equal, per_example):
-    """Units dropped as they were drawn for the batch: the mean over the unmasked records is the plain gradient."""
-    grads, read, plain = per_example(dropout_rate=0.5)
-    equal(jax.tree.map(lambda leaf: leaf[:6].mean(axis=0), grads), plain, rtol=1e-5, atol=1e-7)
-    equal(read, plain, rtol=1e-5, atol=1e-7)
-
-    def loss(params, row):  # the whole batch goes through the network, and one record counts
-        logits = toy.apply(params, toy.records.features[:BATCH_SIZE], dropout_rate=0.5, key=jax.random.key(1))
-        return optax.softmax_cross_entropy_with_integer_labels(logits, toy.labels[:BATCH_SIZE])[row]
-
-    looped = jax.jit(jax.vmap(jax.grad(loss), in_axes=(None, 0)))
-    equal(grads, looped(toy.start(jax.random.key(0)).params, jnp.arange(BATCH_SIZE)), rtol=1e-5, atol=1e-7)
-
-
-def step_with(toy, defences, hyper, *, optimizer="sgd", keys=(1, 2)):
-    """Parameters after one step from the same start, not jitted."""
-    rows = jnp.arange(BATCH_SIZE)
-    params = toy.start(jax.random.key(0)).params
-    state = types.TrainState(params, training.fresh_opt_state(params, optimizer=optimizer, defences=defences))
-    step = training.make_step(toy.apply, optimizer=optimizer, defences=defences)
-    key, record_key = (jax.random.key(seed) for seed in keys)
-    return step(state, batch_of(toy, rows), rows, rows < 6, hyper, key, record_key).params
-
-
-IDENTITIES = {
-    "records": lambda batch, rows, record_key, step_key, levels: batch,
-    "gradients": lambda grads, key, levels: grads,
-    "update": lambda levels: optax.with_extra_args_support(optax.identity()),
-    "hand_off": lambda received, trained, key, levels: trained,
-}
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("names", [*IDENTITIES, tuple(IDENTITIES)], ids=str)
-def test_hooks_that_do_nothing_change_nothing(toy, equal, optimizer, names):
-    """Bit by bit, but for the rounding of gradients that are taken record by record."""
-    names = (names,) if isinstance(names, str) else names
-    defences = defended(contract.Defense(**{name: IDENTITIES[name] for name in names}))
-    plain = step_with(toy, contract.UNDEFENDED, levels(), optimizer=optimizer)
-    tolerance = {"rtol": 1e-5, "atol": 1e-6} if "gradients" in names else {}
-    equal(step_with(toy, defences, levels(1.0), optimizer=optimizer), plain, **tolerance)
-
-
-def test_an_update_is_scaled_by_its_level_which_is_no_new_program(toy, equal, compilations):
-    defences = defended(
-        contract.Defense(update=lambda levels: optax.with_extra_args_support(optax.scale(levels["scale"])))
-    )
-    start = toy.start(jax.random.key(0), optimizer="sgd").params
-    plain = jax.tree.map(np.subtract, step_with(toy, contract.UNDEFENDED, levels()), start)
-    step = jax.jit(lambda hyper: step_with(toy, defences, hyper))
-    step(levels(1.0))
-    with compilations() as names:
-        ends = {scale: jax.device_get(step(levels(scale))) for scale in (0.0, 0.25, 3.0)}
-    assert names == []
-    for scale, end in ends.items():
-        moved = jax.tree.map(lambda leaf, scale=scale: scale * leaf, plain)
-        equal(jax.tree.map(np.subtract, end, start), moved, rtol=1e-3, atol=1e-6)
-
-
-def test_defences_act_in_their_order(toy, equal, per_example):
-    """Doubled and then clipped, or clipped and then doubled."""
-
-    def double(grads, key, levels):
-        return jax.tree.map(lambda leaf: 2.0 * leaf, grads)
-
-    def clip(grads, key, levels):
-        return jax.tree.map(lambda leaf: jnp.clip(leaf, -levels["scale"], levels["scale"]), grads)
-
-    each, _, _ = per_example(dropout_rate=0.5)
-    start = toy.start(jax.random.key(0), optimizer="sgd").params
-    cases = {(double, clip): lambda g: np.clip(2 * g, -0.01, 0.01), (clip, double): lambda g: 2 * np.clip(g, -0.01, 0.01)}
-    for hooks, expected_fn in cases.items():
-        defences = defended(*(contract.Defense(gradients=hook) for hook in hooks))
-        end = step_with(toy, defences, levels(0.01, 0.01))
-        expected = jax.tree.map(lambda leaf, fn=expected_fn: -0.1 * fn(np.asarray(leaf[:6])).mean(axis=0), each)
-        equal(jax.tree.map(np.subtract, end, start), expected, rtol=1e-3, atol=1e-6)
-
-
-def test_every_hook_draws_by_itself(toy):
-    """Keys of two defences' hooks differ from one another, from step to step, and from those of the units dropped."""
-    seen = []
-
-    def gradients(grads, key, levels):
-        seen.append(key)
-        return grads
-
-    def records(batch, rows, record_key, step_key, levels):
-        seen.append(step_key)
-        return batch
-
-    def update(levels):
-        def keep_key(updates, state, params=None, *, key, **extra):
-            seen.append(key)
-            return updates, state
-
-        return optax.GradientTransformationExtraArgs(lambda params: (), keep_key)
-
-    defences = defended(contract.Defense(gradients=gradients, update=update), contract.Defense(gradients=gradients))
-    for step in (1, 2):
-        step_with(toy, defences, levels(1.0, 1.0), keys=(step, 0))
-        seen.append(jax.random.key(step))
-    assert len({tuple(jax.random.key_data(key).tolist()) for key in seen}) == len(seen) == 8
-    seen.clear()
-    step_with(toy, defended(contract.Defense(records=records)), levels(1.0), keys=(1, 0))
-    step_with(toy, defended(contract.Defense(records=records)), levels(1.0), keys=(2, 0))
-    assert len({tuple(jax.random.key_data(key).tolist()) for key in seen}) == 2
-
-
-def test_noise_on_records_is_drawn_once_for_a_record(toy, equal):
-    """In all steps of all epochs, wherever the shuffle puts it; another record key draws another noise."""
-    seen = []
-
-    def records(batch, rows, record_key, step_key, levels):
-        noise = jax.vmap(lambda row: jax.random.normal(jax.random.fold_in(record_key, row)))(rows)
-        jax.debug.callback(lambda *pairs: seen.append(pairs), rows, noise)
-        return types.Records(batch.features + levels["scale"] * noise[:, None], batch.labels)
-
-    defences = defended(contract.Defense(records=records))
-    params = toy.start(jax.random.key(0), optimizer="sgd").params
-    state = types.TrainState(params, training.fresh_opt_state(params, optimizer="sgd", defences=defences))
-    fit_fn = jax.jit(training.make_fit(toy.apply, optimizer="sgd", batch_size=BATCH_SIZE, defences=defences))
-    drawn = []
-    for record_key in (3, 4):
-        seen.clear()
-        end = fit_fn(
-            state, toy.records, toy.shard(ROWS), levels(0.1), jax.random.key(1), (0, 3), jax.random.key(record_key)
-        )
-        jax.block_until_ready(end)
-        jax.effects_barrier()
-        assert len(seen) == 3 * 5  # epochs, steps
-        of_row = {int(row): set() for row in ROWS}
-        for rows, noise in seen:
-            for row, draw in zip(rows.tolist(), noise.tolist(), strict=True):
-                of_row[row].add(draw)
-        assert {len(draws) for draws in of_row.values()} == {1}
-        drawn.append({row: draws.pop() for row, draws in of_row.items()})
-    assert len(set(drawn[0].values())) == len(ROWS)
-    assert not set(drawn[0].values()) & set(drawn[1].values())

@@ -67,7 +67,8 @@ def snapshots(federate, start, shards):
 def naive_federation(toy, state, shards, *, carry, order):
     """One visit after the other; only parameters travel, or the optimizer's state too."""
     snapshots = []
-    for cycle, node in ((cycle, node) for cycle in range(CYCLES) for node in order[cycle]):
+    for cycle, place in np.ndindex(CYCLES, NODES):
+        node = order[cycle, place]
         if not carry:
             state = types.TrainState(state.params, training.fresh_opt_state(state.params, optimizer="adam"))
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(7), cycle), node)

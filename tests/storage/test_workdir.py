@@ -52,7 +52,12 @@ def test_the_fingerprint_sees_every_other_field(groups):
 
 
 def test_the_fingerprint_sees_the_records_and_the_sweep():
-    fingerprints = {identify(), identify(records="e" * 16), identify(sweep=({"seed": 1},)), identify(sweep=({"seed": 1}, {"seed": 2}))}
+    fingerprints = {
+        identify(),
+        identify(records="e" * 16),
+        identify(sweep=({"seed": 1},)),
+        identify(sweep=({"seed": 1}, {"seed": 2})),
+    }
     assert len(fingerprints) == 4
 
 
