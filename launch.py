@@ -12,68 +12,100 @@ finished run once more), prepare (reads or makes the records once and writes the
 """
 
 import os
-import pathlib
-import re
+import signal
 import sys
-from typing import Any
+
+# Loading the libraries takes seconds, in which nothing is there yet that could be kept.
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, lambda *_: (print("interrupted", file=sys.stderr, flush=True), os._exit(130)))
+
+import pathlib
+from typing import Any, TextIO
 
 import jax
-import platformdirs
 import rich.console
 from absl import flags
-from ml_collections import config_flags
 
-from fedmia_jax import data, errors, report
-from fedmia_jax.config import parsing, schema, sweeps
+from fedmia_jax import data, errors, registry, report
+from fedmia_jax.config import flags as command_line
+from fedmia_jax.config import sweeps
 from fedmia_jax.data import arrays, dataset
-from fedmia_jax.engine import benchmark, experiment, lab, outline, progress, runs
+from fedmia_jax.engine import benchmark, devices, experiment, lab, outline, progress, runs
 from fedmia_jax.report import tables
 from fedmia_jax.storage import workdir as workdirs
 
-SWEEP_FLAG = re.compile(r"--?config\.sweep\.([^=]+)=(.*)", re.DOTALL)
 LOG_WIDTH = 140  # characters of a line where standard output is no terminal
-MODES = ("run", "report", "benchmark", "prepare")
+KEPT = "what is finished is kept, the same command goes on"
 
 
-def make_flags() -> flags.FlagValues:
-    """The command's flags; `--config.FIELD` come from the config file."""
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", "configs/default.py", "Settings: FILE.py[:ARG].", flag_values=values)
-    flags.DEFINE_enum("mode", "run", MODES, "What to do.", flag_values=values)
-    flags.DEFINE_string("workdir", None, "Where results go. Default: runs/NAME-FINGERPRINT.", flag_values=values)
-    flags.DEFINE_string("out", None, "File that --mode=prepare writes, ending in .npz.", flag_values=values)
-    flags.DEFINE_integer(
-        "cpu_devices", None, "XLA host devices on a CPU. Default: one a core.", lower_bound=1, flag_values=values
-    )
-    flags.DEFINE_float(
-        "memory_gib", 4.0, "Memory for models that are in work at once.", lower_bound=0.01, flag_values=values
-    )
-    flags.DEFINE_bool("dry_run", False, "Print the plan of a run, and stop.", flag_values=values)
-    flags.DEFINE_bool("keep_models", False, "Keep the models of all hand-offs in the workdir.", flag_values=values)
-    flags.DEFINE_bool("help", False, "Show this help.", flag_values=values)
-    return values
+class Listener:
+    """Standard output that may stop listening: a run goes on when a pipe behind it is closed."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes, as long as somebody reads."""
+        try:
+            if self.stream is not None:
+                self.stream.write(text)
+        except (BrokenPipeError, ValueError):
+            self.stream = None
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes, as long as somebody reads."""
+        try:
+            if self.stream is not None:
+                self.stream.flush()
+        except (BrokenPipeError, ValueError):
+            self.stream = None
+
+    def isatty(self) -> bool:
+        """Whether a terminal listens."""
+        return self.stream is not None and self.stream.isatty()
 
 
 def main() -> None:
     """Does what the flags say; wrong input ends with one line and exit code 2."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    listener = Listener(sys.stdout)
     try:
-        values = parse(sys.argv)
-        if values.help:
-            print(f"{__doc__}\n{values.main_module_help()}")
-            return
-        start_jax(values)
-        {"run": run, "report": show, "benchmark": measure, "prepare": prepare}[values.mode](
-            values, rich.console.Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
-        )
-    except errors.InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        print(f"error: {error}; what is finished is kept, the same command goes on", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; a run goes on by the same command where this one stopped", file=sys.stderr, flush=True)
+        work(listener)
+    except (errors.InputError, OSError) as error:
+        leave("; ".join([str(error), *getattr(error, "__notes__", ())]))
+    except KeyboardInterrupt as error:
+        begun = bool(getattr(error, "__notes__", ()))
+        meaning = "a run goes on by the same command where this one stopped" if begun else "nothing was begun"
+        print(f"interrupted; {meaning}", file=sys.stderr, flush=True)
         os._exit(130)  # without waiting for the devices; what is on disk is whole
+    except Exception as error:
+        blamed = registry.blame(error)
+        if blamed is None:
+            raise
+        leave(str(blamed))
+    finally:
+        listener.flush()
+        if listener.stream is None:  # nobody is left to read what Python flushes at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def work(listener: Listener) -> None:
+    """Does what the flags say."""
+    values = command_line.parse(sys.argv, home=pathlib.Path(__file__).resolve().parent)
+    if values.help:
+        listener.write(f"{__doc__}\n{values.main_module_help()}\n")
+        return
+    devices.start(values.cpu_devices)
+    width = None if listener.isatty() else LOG_WIDTH
+    console = rich.console.Console(file=listener, width=width, markup=False)  # type: ignore[arg-type]
+    {"run": run, "report": show, "benchmark": measure, "prepare": prepare}[values.mode](values, console)
+
+
+def leave(line: str) -> None:
+    """Ends with one line and exit code 2."""
+    print(f"error: {' '.join(line.split())}", file=sys.stderr)
+    sys.exit(2)
 
 
 def run(values: flags.FlagValues, console: rich.console.Console) -> None:
@@ -97,10 +129,14 @@ def run(values: flags.FlagValues, console: rich.console.Console) -> None:
     with workdirs.open_workdir(path, described, records=prints, title=title) as workdir:
         console.print(f"{title}\nresults in {workdir.path}", highlight=False, soft_wrap=True)
         place = lab.Lab(workdir, shown, strict=len(swept.points) == 1, **memory)
-        results = experiment.run(place, every_run)
-        workdir.write_results(results)
-        with shown.stage("tables and figures"):
-            report.write(workdir, results, title=title, console=console, swept=swept.names)
+        try:
+            results = experiment.run(place, every_run)
+            workdir.write_results(results)
+            with shown.stage("tables and figures"):
+                report.write(workdir, results, title=title, console=console, swept=swept.names)
+        except (OSError, KeyboardInterrupt) as error:
+            error.add_note(KEPT)
+            raise
 
 
 def show(values: flags.FlagValues, console: rich.console.Console) -> None:
@@ -143,93 +179,10 @@ def print_outline(content: outline.Outline, console: rich.console.Console) -> No
     console.print(tables.Table(content.title, content.header, content.rows, content.caption).to_rich())
 
 
-def start_jax(values: flags.FlagValues) -> None:
-    """One XLA host device a core, and compiled programs kept in the user's cache folder."""
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", values.cpu_devices or len(os.sched_getaffinity(0)))
-    if os.environ.get("JAX_COMPILATION_CACHE_DIR") is None:
-        cache = pathlib.Path(platformdirs.user_cache_dir("fedmia_jax")) / "xla"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-
-
 def config_name(values: flags.FlagValues) -> str:
     """Name and argument of the config file, for the default workdir."""
     path, _, arg = values["config"].config_filename.partition(":")  # type: ignore[attr-defined]
     return "-".join(filter(None, [pathlib.Path(path).stem, arg]))
-
-
-def parse(argv: list[str]) -> flags.FlagValues:
-    """Parses the command line.
-
-    Raises:
-      InputError: a flag, field, value or config file that cannot be used.
-    """
-    pairs = [SWEEP_FLAG.match(arg) for arg in argv]
-    plain = [arg for arg, pair in zip(argv, pairs, strict=True) if not pair]
-    try:
-        admit_foreign(argv)
-        check_field_names(argv)
-        swept = {pair[1]: sweeps.parse(pair[1], pair[2]) for pair in pairs if pair}
-        values = read_flags(plain)
-        values.config.sweep = swept or values.config.sweep  # a config file that does not load says so only now
-    except Exception as error:  # absl, ml_collections and the config file itself raise many kinds
-        raise explain(error) from error
-    return values
-
-
-def read_flags(argv: list[str]) -> flags.FlagValues:
-    """Reads flags, and fields over those of the config file.
-
-    Raises:
-      InputError: a word that is no flag.
-    """
-    sys.argv = argv  # ml_collections reads it too
-    values = make_flags()
-    rest = values(argv)[1:]
-    if rest:
-        raise errors.InputError(f"{rest[0]}: not a flag; fields are set by --config.FIELD=VALUE")
-    return values
-
-
-def admit_foreign(argv: list[str]) -> None:
-    """Admits what flags and config file name as `package.module:name`, so that its options are fields too.
-
-    Raises:
-      InputError: it cannot be found.
-    """
-    for arg in argv[1:]:
-        pair = re.match(r"--?config\.(?:sweep\.)?([^=]+)=(.*)", arg, re.DOTALL)
-        if pair:
-            schema.admit(pair[1], pair[2])
-    file = [arg for arg in argv[1:] if re.match(r"--?config=", arg)]
-    sweeps.admit_names(read_flags([argv[0], *file]).config)
-
-
-def check_field_names(argv: list[str]) -> None:
-    """Raises for a --config.FIELD that no config has."""
-    known = schema.fields()
-    for arg in argv[1:]:
-        if re.match(r"--?config\.sweep(=|$)", arg):
-            raise errors.InputError(
-                f"{arg}: sweep one field at a time, --config.sweep.FIELD=V1,V2, or in a config file"
-            )
-        name = re.match(r"--?(?:no)?config\.(?!sweep\.)([^=\[]+)", arg)
-        if name and not any(field == name[1] or field.startswith(name[1] + ".") for field in known):
-            raise errors.InputError(schema.unknown_field(name[1]))
-
-
-def explain(error: BaseException) -> errors.InputError:
-    """What a failed parse means to the one who typed the flags."""
-    if isinstance(error, errors.InputError):
-        return error
-    inner = re.search(r"InputError: (.*)", str(error))  # ml_collections passes on a config file's error as text
-    if inner:
-        return errors.InputError(inner[1])
-    wrong = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error))
-    if wrong and wrong[1] in schema.fields():
-        return errors.InputError(parsing.wrong_type(wrong[1], wrong[2]))
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return errors.InputError(lines[-1] if "failure to load" in lines[0] or "parsing config" in lines[0] else lines[0])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import enum
 import jax
 import numpy as np
 
+GENERATOR = "threefry2x32"  # whatever jax_default_prng_impl says
+
 
 class Purpose(enum.IntEnum):
     """Indices that keep the streams of random numbers of one replicate apart; never renumber."""
@@ -35,7 +37,7 @@ def make_key(seed: int, replicate: int, purpose: Purpose, *numbers: int) -> jax.
     Returns:
       A typed PRNG key that depends on the arguments only.
     """
-    key = jax.random.fold_in(jax.random.key(seed), replicate)
+    key = jax.random.fold_in(jax.random.key(seed, impl=GENERATOR), replicate)
     for number in (int(purpose), *numbers):
         key = jax.random.fold_in(key, number)
     return key

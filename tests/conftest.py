@@ -33,6 +33,8 @@ from fedmia_jax.storage import workdir as workdirs  # noqa: E402
 
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     jax.config.update("jax_num_cpu_devices", 2)
+# As the command does for each run; tests call training, attacks and audit by themselves too.
+jax.config.update("jax_default_matmul_precision", "highest")
 
 NUM_RECORDS, NUM_FEATURES, NUM_CLASSES, HIDDEN, BATCH_SIZE = 160, 20, 4, 8, 8
 
@@ -115,6 +117,12 @@ def differ() -> Callable[[Any, Any], bool]:
             np.array_equal(leaf, twin) for leaf, twin in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True)
         )
     )
+
+
+@pytest.fixture(autouse=True)
+def forget_foreign_things(monkeypatch) -> None:
+    """What a test admits from outside the package is no field in the next."""
+    monkeypatch.setattr(schema, "_admitted", {field: dict(known) for field, known in schema._admitted.items()})
 
 
 @pytest.fixture

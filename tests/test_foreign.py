@@ -12,7 +12,7 @@ import pytest
 import launch
 from fedmia_jax import attacks, data, defenses, protocols
 from fedmia_jax.config import parsing, schema
-from fedmia_jax.engine import runs
+from fedmia_jax.engine import devices, runs
 from fedmia_jax.storage import artifacts
 
 SMALL = [
@@ -31,7 +31,7 @@ SMALL = [
 def command(monkeypatch, tmp_path, capsys, quick_compilation):
     """`command(*flags)`: runs `launch.py` in an empty folder; returns (exit code, stdout, stderr)."""
     root = pathlib.Path(launch.__file__).parent
-    monkeypatch.setattr(launch, "start_jax", lambda values: None)  # the session has started it
+    monkeypatch.setattr(devices, "start", lambda num_cpu_devices: None)  # the session has started it
     monkeypatch.chdir(tmp_path)
 
     def call(*args: str) -> tuple[int, str, str]:
@@ -162,9 +162,9 @@ def test_orders_are_drawn_once_for_everybody(command, tmp_path):
     ("flag", "line"),
     [
         ("--config.attack.names=('toys.attack:NONE',)", "attack.names='toys.attack:NONE': module 'toys.attack' has no"),
-        ("--config.attack.names=('toys.reader:TOY',)", "attack.names='toys.reader:TOY': is a Factory, not a "),
+        ("--config.attack.names=('toys.reader:TOY',)", "attack.names='toys.reader:TOY': data.contract.Factory, not attacks.contract.ModelAttackFactory or"),
         ("--config.data.name=toys.nowhere:TOY", "data.name='toys.nowhere:TOY': No module named 'toys.nowhere'; must"),
-        ("--config.federation.kind=toys.attack:TOY", "federation.kind='toys.attack:TOY': is a ModelAttackFactory, not"),
+        ("--config.federation.kind=toys.attack:TOY", "federation.kind='toys.attack:TOY': attacks.contract.ModelAttackFactory, not protocols.contract.Factory"),
         ("--config.federation.kind=parallel", "federation.kind='parallel': must be one of sequential, or package."),
         ("--config.defense.names=('noise',)", "defense.names='noise': must be one of"),
         (

@@ -13,6 +13,7 @@ import pytest
 
 import launch
 from fedmia_jax.data import pools
+from fedmia_jax.engine import devices
 
 SMALL = [
     "--config.data.num_records=400",
@@ -39,7 +40,7 @@ def quick_compilation():
 def command(monkeypatch, tmp_path, capsys):
     """Runs `launch.py` with flags in an empty folder; returns (exit code, stdout, stderr)."""
     root = pathlib.Path(launch.__file__).parent
-    monkeypatch.setattr(launch, "start_jax", lambda values: None)  # the session has started it
+    monkeypatch.setattr(devices, "start", lambda num_cpu_devices: None)  # the session has started it
     monkeypatch.chdir(tmp_path)
 
     def call(*args: str):
@@ -96,7 +97,7 @@ CONFIGS = [
     ),
     ("--config.shadow.count=1", "shadow.count=1: must be at least 2"),
     ("--config.data.num_test=60000", "data.num_federation=10,000, data.num_test=60,000, data.num_shadow_pool=all that"),
-    ("--config=nope.py", "[Errno 2] No such file or directory: 'nope.py'"),
+    ("--config=nope.py", "--config=nope.py: no such file; configs/ beside launch.py has some"),
     ("--config={root}/configs/default.py:quik", "--config=...:quik: unknown argument; the file knows quick"),
     ("--wrkdir=x", "Unknown command line flag 'wrkdir'. Did you mean: workdir ?"),
     ("--mode=train", "flag --mode=train: value should be one of <run|report|benchmark|prepare>"),

@@ -113,7 +113,8 @@ def make_model_attacks(chosen: Chosen, *, num_classes: int) -> dict[str, contrac
     for name in chosen.names:
         factory = find(name)
         if isinstance(factory, contract.ModelAttackFactory):
-            made[name] = factory.make(options.read(factory.options, dict(chosen.values)), num_classes)
+            with registry.calling(name, field="attack.names"):
+                made[name] = factory.make(options.read(factory.options, dict(chosen.values)), num_classes)
     return made
 
 
@@ -128,5 +129,6 @@ def make_reference_attacks(chosen: Chosen, setup: contract.Setup) -> dict[str, c
     for name in chosen.names:
         factory = find(name)
         if isinstance(factory, contract.ReferenceAttackFactory):
-            made[name] = factory.make(options.read(factory.options, dict(chosen.values)), setup)
+            with registry.calling(name, field="attack.names"):
+                made[name] = factory.make(options.read(factory.options, dict(chosen.values)), setup)
     return made

@@ -11,6 +11,7 @@ from fedmia_jax.config import schema
 from fedmia_jax.data import pools, references
 from fedmia_jax.protocols import contract as protocols_contract
 
+MOST = 2**31 - 1  # of an integer without a range of its own
 WORDS = {int: "an integer", float: "a number", bool: "True or False", str: "a text"}
 
 
@@ -142,6 +143,8 @@ def _check_range(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
         raise errors.InputError(f"{name}={value!r}: must be one of {', '.join(choices)}")
     if isinstance(value, float) and not abs(value) < float("inf"):
         raise errors.InputError(f"{name}={value!r}: must be a finite number")
+    if isinstance(value, int) and high is None and abs(value) > MOST:
+        raise errors.InputError(f"{name}={value!r}: must be at most {MOST}, since programs count in 32 bits")
     if above is not None and not value > above:
         raise errors.InputError(f"{name}={value!r}: must be greater than {above:g}")
     if (low is not None and value < low) or (high is not None and value > high):

@@ -182,11 +182,6 @@ class Settings:
         """Returns some options of a group, as the code that reads them declares them."""
         return options.read(group, self.group(prefix))
 
-    def replace(self, **values: Any) -> "Settings":
-        """Returns the settings with other values; dots of names are written as double underscores."""
-        changed = {name.replace("__", "."): value for name, value in values.items()}
-        return Settings(tuple((name, changed.get(name, value)) for name, value in self.items))
-
     @functools.cached_property
     def active(self) -> dict[str, Any]:
         """Values of the fields that something reads: options of things that are not named are left out."""

@@ -43,9 +43,11 @@ class Chosen:
 
     def make(self) -> contract.Defended:
         """Returns the defences, made from their static options."""
-        static = self.static.groups
-        made = tuple(find(name).make(group) for name, group in zip(self.names, static, strict=True))
-        return contract.Defended(made, tuple(tuple(options.traced(type(group))) for group in static))
+        static, made = self.static.groups, []
+        for name, group in zip(self.names, static, strict=True):
+            with registry.calling(name, field="defense.names"):
+                made.append(find(name).make(group))
+        return contract.Defended(tuple(made), tuple(tuple(options.traced(type(group))) for group in static))
 
 
 def choose(names: Sequence[str], values: Mapping[str, Any]) -> Chosen:

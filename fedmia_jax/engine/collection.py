@@ -1,7 +1,7 @@
 """What tasks have left -> tables: rows of the results, and what an audit of the hand-offs says."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax

@@ -4,8 +4,6 @@ A new field is in all fingerprints and in all groups of programs until somebody 
 """
 
 import fnmatch
-import inspect
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -78,13 +76,20 @@ def describe(run: runs.Run, without: Sequence[str]) -> dict[str, Any]:
 
 
 def code(run: runs.Run, counted: Mapping[str, Any]) -> dict[str, str]:
-    """Returns what computes: the recipe, the libraries, and the source of what comes from outside this package."""
+    """Returns what computes: the recipe, libraries, number formats, and the sources of what is not of this package."""
     sources: dict[str, str] = {}
     for field in NAMES:
         if field in counted:
             names = [counted[field]] if isinstance(counted[field], str) else counted[field]
-            sources |= {name: registry.source(name) for name in names if registry.source(name)}
+            sources |= {f"{name} {file}": text for name in names for file, text in registry.sources(name).items()}
     module = type(run.module).__module__  # a class may stand in another module than the one that names it
     if not module.startswith("fedmia_jax."):
-        sources[module] = inspect.getsource(sys.modules[module])
-    return {"recipe": str(RECIPE), "jax": jax.__version__, "backend": jax.default_backend(), **sources}
+        sources |= registry.sources(f"{module}:{type(run.module).__name__}")
+    return {
+        "recipe": str(RECIPE),
+        "jax": jax.__version__,
+        "backend": jax.default_backend(),
+        "x64": str(jax.config.values["jax_enable_x64"]),
+        "threefry_partitionable": str(jax.config.values["jax_threefry_partitionable"]),
+        **sources,
+    }

@@ -17,7 +17,7 @@ class Progress:
 
     def warn(self, text: str) -> None:
         """Shows a line that must not be overlooked."""
-        self.console.print(f"warning: {text}", style="bold yellow", highlight=False, soft_wrap=True)
+        self.console.print(f"warning: {text}", style="bold yellow", highlight=False, markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def stage(self, title: str, *, total: float | None = None) -> Iterator[Callable[[float], None]]:
@@ -31,7 +31,7 @@ class Progress:
           `advance(steps)`, to be called between compiled segments.
         """
         columns = (
-            rich.progress.TextColumn("{task.description:<44}"),
+            rich.progress.TextColumn("{task.description:<44}", markup=False),
             rich.progress.BarColumn(bar_width=24),
             rich.progress.TimeElapsedColumn(),
             rich.progress.TextColumn("left"),
@@ -44,4 +44,4 @@ class Progress:
             task = bar.add_task(title, total=total)
             yield lambda steps: bar.advance(task, steps)
         self.seconds[title] = time.perf_counter() - start
-        self.console.print(f"{title:<52} {self.seconds[title]:7.1f} s", highlight=False)
+        self.console.print(f"{title:<52} {self.seconds[title]:7.1f} s", highlight=False, markup=False)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedmia_jax import attacks, data, defenses, errors, options, protocols, randomness, types
+from fedmia_jax import attacks, data, defenses, errors, options, protocols, randomness, registry, types
 from fedmia_jax.attacks import contract as attacks_contract
 from fedmia_jax.audit import views
 from fedmia_jax.config import schema, sweeps
@@ -112,7 +112,8 @@ class Plans:
     @functools.cached_property
     def schedule(self) -> Schedule:
         """Who trained each snapshot from which, and who received it."""
-        return self.protocol.schedule(self.order)
+        with registry.calling(self.rounds.kind, field="federation.kind"):
+            return self.protocol.schedule(self.order)
 
     @property
     def snapshots_per_cycle(self) -> int:
@@ -235,6 +236,7 @@ def prepare(points: Sequence[sweeps.Point]) -> list[Run]:
     for plans, _ in every:
         check(plans)
     read = functools.cache(data.read)
+    check_network = functools.cache(networks.check)
     load = functools.cache(functools.partial(datasets.load, read=read))
     draw = functools.cache(functools.partial(_draw, load))
     runs = []
@@ -250,7 +252,9 @@ def prepare(points: Sequence[sweeps.Point]) -> list[Run]:
             settings.get("seed"),
         )
         for replicate in range(settings.get("replicates")):
-            runs.append(Run(plans, values, replicate, *draw(*drawing, replicate)))
+            run = Run(plans, values, replicate, *draw(*drawing, replicate))
+            check_network(plans.network, run.module, num_features=run.dataset.features.shape[1])
+            runs.append(run)
             if plans.shadows.kind == "federated":
                 pools.deal_like(runs[-1].shards, runs[-1].split.members[0])
     return runs

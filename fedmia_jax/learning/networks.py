@@ -126,7 +126,46 @@ def make_network(settings: Options, *, num_classes: int) -> nn.Module:
             f"model.name={settings.name!r}: not a flax module class; must be one of {', '.join(NETWORKS)}, or "
             "package.module:Class"
         )
-    return network(num_classes=num_classes, hidden=settings.hidden)
+    with registry.calling(settings.name, field="model.name"):
+        return network(num_classes=num_classes, hidden=settings.hidden)
+
+
+def check(settings: Options, module: nn.Module, *, num_features: int) -> None:
+    """Checks, before anything is trained, that a network answers as training and attacks expect.
+
+    Args:
+      settings: its name.
+      module: the network.
+      num_features: D.
+
+    Raises:
+      InputError: no parameters, or parameters that are not f32; other state than parameters; logits that are not
+        f32[B, K]; an answer that is no number before any training.
+    """
+
+    def refuse(problem: str) -> errors.InputError:
+        return errors.InputError(f"model.name={settings.name!r}: {problem}")
+
+    key, features = jax.random.key(0, impl="threefry2x32"), jnp.zeros((2, num_features), jnp.float32)
+    with registry.calling(settings.name, field="model.name"):
+        state = jax.eval_shape(module.init, key, features)
+        if set(state) != {"params"}:
+            raise refuse(
+                f"keeps {', '.join(sorted(set(state) - {'params'})) or 'no parameters'}; only params can travel"
+            )
+        kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(state)}
+        if kinds != {"float32"}:
+            raise refuse(f"parameters of {', '.join(sorted(kinds)) or 'no kind'}; float32 expected")
+        apply_fn, expected = make_apply(module), f"float32[2, {module.num_classes}]"
+        for train_key in (None, key):
+            answer = jax.eval_shape(apply_fn, state["params"], features, dropout_rate=jnp.float32(0.5), key=train_key)
+            if f"{answer.dtype}{list(answer.shape)}" != expected:
+                shape = f"{answer.dtype}{list(answer.shape)}"
+                raise refuse(f"answers {shape} to two records, {expected} expected")
+        if ":" in settings.name:  # those of the package are tested
+            params = module.init(key, features)["params"]
+            if not bool(jnp.isfinite(apply_fn(params, features)).all()):
+                raise refuse("answers NaN or infinity before any training")
 
 
 def make_apply(module: nn.Module) -> types.ApplyFn:

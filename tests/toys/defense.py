@@ -1,4 +1,4 @@
-"""Toy defences with options of their own: what is handed off is shifted; and one that acts where nothing can honour it."""
+"""A toy defence that shifts what is handed off, and one that acts where nothing can honour it yet."""
 
 import dataclasses
 

@@ -1,0 +1,42 @@
+"""The environment of a run: devices, and what of JAX's own settings a run can live with."""
+
+import os
+import pathlib
+
+import jax
+import platformdirs
+
+from fedmia_jax import errors
+
+REFUSED = {  # settings that turn what is handled here into an exception, or another result
+    "jax_debug_nans": "JAX_DEBUG_NANS",
+    "jax_debug_infs": "JAX_DEBUG_INFS",
+    "jax_disable_jit": "JAX_DISABLE_JIT",
+}
+
+
+def start(num_cpu_devices: int | None) -> None:
+    """Makes one XLA host device a core, keeps compiled programs in the user's cache folder, and looks for devices.
+
+    Args:
+      num_cpu_devices: XLA host devices on a CPU; None for one a core.
+
+    Raises:
+      InputError: no usable device, or a setting of JAX that a run cannot live with.
+    """
+    for name, variable in REFUSED.items():
+        if jax.config.values.get(name):
+            raise errors.InputError(f"{variable}={os.environ.get(variable)}: not for this program; unset it")
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", num_cpu_devices or len(os.sched_getaffinity(0)))
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR") is None:
+        cache = pathlib.Path(platformdirs.user_cache_dir("fedmia_jax")) / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    try:
+        jax.devices()
+    except Exception as error:  # backends fail in ways of their own, AssertionError among them
+        wanted = os.environ.get("JAX_PLATFORMS")
+        cause = " ".join(str(error).split())[:200] or type(error).__name__
+        raise errors.InputError(
+            f"JAX_PLATFORMS={wanted}: no such device can be used here ({cause}); unset it, or install its jax extra"
+        ) from error

@@ -1,0 +1,89 @@
+"""Toy networks that cannot be used, each for a reason of its own."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class Base(nn.Module):
+    """One dense layer."""
+
+    num_classes: int
+    hidden: int
+
+    @nn.compact
+    def __call__(self, features: jax.Array, *, dropout_rate: Any = 0.0, train: bool = False) -> jax.Array:
+        """Maps features to logits."""
+        return nn.Dense(self.num_classes)(features)
+
+
+class OneMore(Base):
+    """Answers K + 1 logits."""
+
+    @nn.compact
+    def __call__(self, features, *, dropout_rate=0.0, train=False):
+        return nn.Dense(self.num_classes + 1)(features)
+
+
+class Flat(Base):
+    """Answers one number a record."""
+
+    @nn.compact
+    def __call__(self, features, *, dropout_rate=0.0, train=False):
+        return nn.Dense(self.num_classes)(features)[:, 0]
+
+
+class Normalised(Base):
+    """Keeps statistics beside its parameters."""
+
+    @nn.compact
+    def __call__(self, features, *, dropout_rate=0.0, train=False):
+        return nn.Dense(self.num_classes)(nn.BatchNorm(use_running_average=not train)(features))
+
+
+class Nothing(Base):
+    """Has no parameters."""
+
+    @nn.compact
+    def __call__(self, features, *, dropout_rate=0.0, train=False):
+        return jnp.zeros((features.shape[0], self.num_classes)) + features.sum()
+
+
+class Half(Base):
+    """Has parameters of half precision."""
+
+    @nn.compact
+    def __call__(self, features, *, dropout_rate=0.0, train=False):
+        return nn.Dense(self.num_classes, param_dtype=jnp.float16)(features)
+
+
+class NotANumber(Base):
+    """Answers NaN."""
+
+    @nn.compact
+    def __call__(self, features, *, dropout_rate=0.0, train=False):
+        return jnp.log(-1.0 - nn.Dense(self.num_classes)(features) ** 2)
+
+
+class Raises(Base):
+    """Raises inside."""
+
+    @nn.compact
+    def __call__(self, features, *, dropout_rate=0.0, train=False):
+        raise KeyError("layer")
+
+
+class Untrained(Base):
+    """Knows no training."""
+
+    @nn.compact
+    def __call__(self, features):
+        return nn.Dense(self.num_classes)(features)
+
+
+class NoHidden(nn.Module):
+    """Has no field for hidden units."""
+
+    num_classes: int
