@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fedmia_jax import registry
+from fedmia_jax import errors, registry
 from fedmia_jax.data import arrays, contract, items, labelled, records, synthetic, transactions
 
 READERS: dict[str, contract.Factory] = {
@@ -42,4 +42,9 @@ def read(name: str, settings: Any, *, seed: int) -> records.RawRecords:
     Raises:
       InputError: no such data set, `data.path` unset or missing, or a file that cannot be read; one line.
     """
-    return find(name).read(settings, name=name, seed=seed)
+    try:
+        with registry.calling(name, field="data.name"):
+            return find(name).read(settings, name=name, seed=seed)
+    except MemoryError:
+        problem = "its records need more memory than is left; give a smaller file, or fewer records or features"
+        raise errors.InputError(f"data.name={name}: {problem}") from None

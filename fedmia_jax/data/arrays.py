@@ -1,16 +1,19 @@
 """Arrays: any data set as an .npz file, which is also what `--mode=prepare` writes."""
 
+import math
 import os
+import sys
+import warnings
 import zipfile
-import zlib
 
 import numpy as np
 
-from fedmia_jax import files
-from fedmia_jax.data import contract, records
+from fedmia_jax import errors, files
+from fedmia_jax.data import contract, records, streams
 
 _NAMES = ("features", "labels", "num_classes", "title")
-_DAMAGE = (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+_MOST_CLASSES = 1_000_000
+_MOST_TITLE_BYTES = 4 * 10_000  # of a string that is read at all
 
 
 def read(settings: records.FileOptions, *, name: str, seed: int) -> records.RawRecords:
@@ -41,7 +44,7 @@ def read(settings: records.FileOptions, *, name: str, seed: int) -> records.RawR
         labels, num_classes = _to_labels(arrays["labels"], len(features), path)
         num_classes = _class_count(arrays.get("num_classes"), num_classes, path)
     num_records, num_features = features.shape
-    title = f"arrays of {os.path.basename(path)}, {num_records:,} records x {num_features} features"
+    title = f"arrays of {records.file_name(path)}, {num_records:,} records x {num_features} features"
     if "title" in arrays:
         title = _to_title(arrays["title"], path)
     return records.RawRecords(features=features, labels=labels, num_classes=num_classes, title=title)
@@ -88,45 +91,79 @@ def save(path: str | os.PathLike[str], arrays: dict[str, np.ndarray]) -> None:
 
 def _load(path: str) -> dict[str, np.ndarray]:
     """The arrays of the file that mean something here; `features` is one of them."""
-    if not zipfile.is_zipfile(path):
-        raise records.file_error(path, "not an .npz file")
-    arrays: dict[str, np.ndarray] = {}
-    name = ""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            stored = archive.files
-            for name in _NAMES:
-                if name in stored:
-                    arrays[name] = np.asarray(archive[name])
-    except _DAMAGE as error:
-        problem = "a damaged .npz file; make it again"
-        if "allow_pickle" in str(error):
-            problem = f"{name} holds Python objects, which are never unpickled; save numbers"
-        raise records.file_error(path, problem) from None
+    with streams.opened_zip(path) as archive:
+        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        wanted = {name: members[name] for name in _NAMES if name in members}
+        if sum(member.file_size for member in wanted.values()) > records.MOST_BYTES:
+            raise records.file_error(path, streams.too_large(records.MOST_BYTES))
+        arrays = {name: _read_array(archive, member, name, path) for name, member in wanted.items()}
     if "features" not in arrays:
-        raise records.file_error(path, f"no array called features, only: {', '.join(stored) or 'nothing'}")
+        names = ", ".join(records.shown(name) for name in list(members)[:10])
+        raise records.file_error(path, f"no array called features, only: {names or 'nothing'}")
     return arrays
+
+
+def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, path: str) -> np.ndarray:
+    """An array of an archive, of any shape, whose header claims no more than there is."""
+    with streams.zip_member(archive, member, path) as stream:
+        shape, dtype = _read_header(stream, name, path)
+        if dtype.hasobject:
+            raise records.file_error(path, f"{name} holds Python objects, which are never unpickled; save numbers")
+        claimed, held = math.prod(shape) * dtype.itemsize, member.file_size - stream.count
+        if claimed != held:
+            problem = f"{name}: its header says {claimed:,} bytes of numbers, there are {held:,}; make the file again"
+            raise records.file_error(path, problem)
+    with streams.zip_member(archive, member, path) as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # old headers are read all the same
+        return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+
+
+def _read_header(stream: streams.Counted, name: str, path: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type that a .npy header states."""
+    try:
+        with stream.header(0), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            version = np.lib.format.read_magic(stream)
+            read = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
+            shape, _, dtype = read(stream)
+    except errors.InputError:
+        raise
+    except Exception:  # the parser evaluates a foreign text: whatever it raises is damage
+        raise records.file_error(path, f"{name}: not a .npy array; a damaged .npz file, make it again") from None
+    if min(shape, default=0) < 0:
+        raise records.file_error(path, f"{name}: shape {list(shape)}; a damaged .npz file, make it again")
+    return shape, dtype
 
 
 def _to_labels(array: np.ndarray, num_records: int, path: str) -> tuple[np.ndarray, int]:
     """int32[M] and the number of classes, of integer or one-hot labels."""
     if array.ndim not in (1, 2) or array.dtype.kind not in "buif":
-        problem = f"labels: {array.dtype}{list(array.shape)}, integers [M] or one-hot [M, K] expected"
+        problem = f"labels: {_kind(array)}, integers [M] or one-hot [M, K] expected"
         raise records.file_error(path, problem)
     if len(array) != num_records:
         raise records.file_error(path, f"labels: {len(array)} of them for {num_records} rows of features")
     if array.ndim == 2:
-        bad = ~((array == 0) | (array == 1)).all(axis=1) | ((array == 1).sum(axis=1) != 1)
-        problem = "is not one-hot (a single 1 among 0s)"
+        bad, problem = ~_is_one_hot(array), "is not one-hot (a single 1 among 0s)"
     else:
         bad = ~((array >= 0) & (array < 2**31 - 1) & (np.floor(array) == array))
         problem = "is not a class (an integer, the first is 0)"
     if bad.any():
         row = int(bad.argmax())
-        raise records.file_error(path, f"labels: row {row} (counted from 0): {array[row]} {problem}")
+        value = np.array2string(array[row], threshold=10, max_line_width=sys.maxsize)
+        raise records.file_error(path, f"labels: row {row} (counted from 0): {value} {problem}")
     if array.ndim == 2:
-        return array.argmax(axis=1).astype(np.int32), array.shape[1]
-    return array.astype(np.int32), int(array.max()) + 1
+        labels, num_classes = array.argmax(axis=1).astype(np.int32), array.shape[1]
+    else:
+        labels, num_classes = array.astype(np.int32), int(array.max()) + 1
+    if num_classes > _MOST_CLASSES:
+        raise records.file_error(path, f"labels: of {num_classes:,} classes, {_MOST_CLASSES:,} is the most")
+    return labels, num_classes
+
+
+def _is_one_hot(array: np.ndarray) -> np.ndarray:
+    """bool[M]: rows of a single 1 among 0s; a row at a time, since temporary arrays of all would be larger yet."""
+    ones = (np.count_nonzero(row) == 1 and np.count_nonzero(row == 1) == 1 for row in array)
+    return np.fromiter(ones, bool, len(array))
 
 
 def _class_count(array: np.ndarray | None, at_least: int, path: str) -> int:
@@ -135,11 +172,23 @@ def _class_count(array: np.ndarray | None, at_least: int, path: str) -> int:
         return at_least
     if array.shape != () or array.dtype.kind not in "iu" or int(array) < at_least:
         raise records.file_error(path, f"num_classes: an integer of {at_least} or more expected")
+    if int(array) > _MOST_CLASSES:
+        raise records.file_error(path, f"num_classes: {int(array):,}, {_MOST_CLASSES:,} is the most")
     return int(array)
 
 
 def _to_title(array: np.ndarray, path: str) -> str:
-    """The 0-d string."""
+    """The 0-d string, with escapes for whatever cannot be printed; the end of a long one is cut off."""
     if array.shape != () or array.dtype.kind != "U":
-        raise records.file_error(path, f"title: {array.dtype}{list(array.shape)}, one string expected")
-    return str(array)
+        raise records.file_error(path, f"title: {_kind(array)}, one string expected")
+    if array.dtype.itemsize > _MOST_TITLE_BYTES:
+        raise records.file_error(path, f"title: longer than {_MOST_TITLE_BYTES // 4:,} characters")
+    try:
+        return records.shown(str(array))
+    except (ValueError, SystemError, OverflowError):  # a number that is no character
+        raise records.file_error(path, "title: not a string of Unicode") from None
+
+
+def _kind(array: np.ndarray) -> str:
+    """Type and shape of an array, for a message."""
+    return f"{records.shown(str(array.dtype))}{list(array.shape)}"

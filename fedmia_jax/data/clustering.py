@@ -17,7 +17,7 @@ from fedmia_jax.data import arrays, records
 
 CACHE_DIR = platformdirs.user_cache_path("fedmia_jax") / "kmeans"
 
-_RECIPE = 1  # Raise it whenever the same input would get other labels.
+_RECIPE = 2  # Raise it whenever the same input would get other labels.
 
 
 def kmeans_labels(
@@ -43,7 +43,7 @@ def kmeans_labels(
       int32[M] in 0..num_classes-1; class 0 is the largest, ties in the order of the start.
 
     Raises:
-      InputError: fewer records, or fewer distinct ones, than classes.
+      InputError: fewer records, or fewer distinct ones, than classes, or fewer than k-means can tell apart.
     """
     features = np.ascontiguousarray(features)
     if cache_dir is None:
@@ -82,7 +82,7 @@ def _remembered(path: str, num_records: int, num_classes: int) -> np.ndarray | N
         return None
     if labels.shape != (num_records,) or labels.dtype != np.int32:
         return None
-    if labels.min() < 0 or labels.max() >= num_classes:
+    if labels.min() < 0 or labels.max() >= num_classes or np.bincount(labels, minlength=num_classes).min() == 0:
         return None
     return labels
 
@@ -90,6 +90,7 @@ def _remembered(path: str, num_records: int, num_classes: int) -> np.ndarray | N
 def _compute(features: records.Features, num_classes: int, seed: int) -> Int32[np.ndarray, " M"]:
     """The recipe itself."""
     import sklearn.cluster  # Takes seconds to import, which a remembered result need not pay.
+    import sklearn.exceptions
     import threadpoolctl
 
     rows = _normalised(features)
@@ -97,9 +98,14 @@ def _compute(features: records.Features, num_classes: int, seed: int) -> Int32[n
     kmeans = sklearn.cluster.KMeans(
         num_classes, init="k-means++", n_init=1, random_state=seed, algorithm="lloyd", copy_x=False
     )
-    with threadpoolctl.threadpool_limits(1):
+    with threadpoolctl.threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)  # empty clusters are refused below
         clusters = kmeans.fit_predict(rows)
-    by_size = np.argsort(-np.bincount(clusters, minlength=num_classes), kind="stable")
+    sizes = np.bincount(clusters, minlength=num_classes)
+    if not sizes.all():
+        problem = f"k-means tells only {np.count_nonzero(sizes)} clusters apart, the features are too alike; lower it"
+        raise errors.InputError(f"data.num_classes={num_classes}: {problem}")
+    by_size = np.argsort(-sizes, kind="stable")
     classes = np.argsort(by_size).astype(np.int32)
     labels: np.ndarray = classes[clusters]
     return labels
@@ -108,8 +114,13 @@ def _compute(features: records.Features, num_classes: int, seed: int) -> Int32[n
 def _normalised(features: records.Features) -> Float32[np.ndarray, "M D"]:
     """Features with rows of length one; rows of zeros stay zero."""
     rows = features.astype(np.float32)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows /= np.where(lengths > 0, lengths, np.float32(1))
+    with np.errstate(over="ignore", under="ignore"):
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    # Squares of single precision overflow or vanish from 1e19 and below 1e-19 on: those rows are measured in double.
+    extreme = ((lengths < 1e-15) | ~np.isfinite(lengths))[:, 0] & rows.any(axis=1)
+    exact = rows[extreme].astype(np.float64)
+    rows /= np.where((lengths > 0) & np.isfinite(lengths), lengths, np.float32(1))
+    rows[extreme] = exact / np.linalg.norm(exact, axis=1, keepdims=True)
     return rows
 
 

@@ -1,15 +1,11 @@
 """Purchases and location: published text files of a label and then bits, with no header."""
 
-import os
-import tarfile
-
 import numpy as np
 import polars as pl
 
 from fedmia_jax import errors
-from fedmia_jax.data import contract, records
+from fedmia_jax.data import contract, records, streams
 
-_ARCHIVES = (".tgz", ".tar.gz", ".tar")
 _PURCHASES_CLASSES = 100
 _LOCATION_CLASSES = 30
 _LOCATION_FEATURES = 446
@@ -23,7 +19,7 @@ def read_purchases(settings: records.TableOptions, *, name: str, seed: int) -> r
 
     Args:
       settings: `path` is the text file, plain or gzip, or a `.tgz`, `.tar.gz` or `.tar` whose first file it
-        is; `num_features` is the number of bits that every line must have.
+        is, those that macOS adds aside; `num_features` is the number of bits that every line must have.
       name: `data.name`, for title and messages.
       seed: unused, the file is the file.
 
@@ -47,7 +43,7 @@ def read_location(settings: records.FileOptions, *, name: str, seed: int) -> rec
 
     Args:
       settings: `path` is the text file, plain or gzip, or a `.tgz`, `.tar.gz` or `.tar` whose first file it
-        is.
+        is, those that macOS adds aside.
       name: `data.name`, for title and messages.
       seed: unused, the file is the file.
 
@@ -67,37 +63,28 @@ LOCATION = contract.Factory(read_location, records.FileOptions)
 
 
 def _read(path: str, name: str, num_classes: int, num_features: int, expected: str) -> records.RawRecords:
-    """Reads either file; `expected` words the number of bits in a message."""
-    content = _content(path)
-    parsed = _parse(content, num_classes, num_features)
-    if parsed is None:
-        raise _diagnose(content, path, num_classes, num_features, expected)
-    features, labels = parsed
-    title = f"{name} of {os.path.basename(path)}, {len(features):,} records x {num_features} features"
+    """Reads either file, a block at a time; `expected` words the number of bits in a message."""
+    blocks = []
+    for first, block in streams.text_blocks(path, archives=True):
+        parsed = _parse(block, num_classes, num_features)
+        if parsed is None:
+            raise _diagnose(block, path, first, num_classes, num_features, expected)
+        blocks.append(parsed)
+    if not blocks:
+        raise records.file_error(path, "the file is empty")
+    features = np.concatenate([bits for bits, _ in blocks])
+    labels = np.concatenate([labels for _, labels in blocks])
+    title = f"{name} of {records.file_name(path)}, {len(features):,} records x {num_features} features"
     return records.RawRecords(features=features, labels=labels, num_classes=num_classes, title=title)
 
 
-def _content(path: str) -> bytes:
-    """The text, out of its archive if it is in one; nothing is written to disk."""
-    with records.opened(path) as stream:
-        if not path.lower().endswith(_ARCHIVES):
-            return stream.read()
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
-            for member in archive:
-                text = archive.extractfile(member) if member.isfile() else None
-                if text is not None:
-                    return text.read()
-    raise records.file_error(path, "the archive holds no file")
-
-
 def _parse(content: bytes, num_classes: int, num_features: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """The fast path: uint8[M, D] and int32[M], or None if anything at all is wrong."""
-    bits = {f"bit_{column}": pl.UInt8 for column in range(num_features)}
-    try:
-        frame = pl.read_csv(content, has_header=False, schema={"label": pl.Int32, **bits})
-    except pl.exceptions.PolarsError:
+    """The fast path: uint8[M, D] and int32[M] of a block, or None if anything at all is wrong."""
+    if content[: content.find(b"\n") + 1 or None].count(b",") != num_features:
         return None
-    if frame.is_empty() or sum(frame.null_count().row(0)):
+    bits = {f"bit_{column}": pl.UInt8 for column in range(num_features)}
+    frame = streams.parse_csv(content, schema={"label": pl.Int32, **bits})
+    if frame is None or frame.is_empty() or sum(frame.null_count().row(0)):
         return None
     features = frame.drop("label").to_numpy(order="c")
     labels = frame["label"].to_numpy()
@@ -106,24 +93,26 @@ def _parse(content: bytes, num_classes: int, num_features: int) -> tuple[np.ndar
     return features, labels - np.int32(1)
 
 
-def _diagnose(content: bytes, path: str, num_classes: int, num_features: int, expected: str) -> errors.InputError:
-    """Words what is wrong with the first bad line, where `_parse` gave None."""
-    if not content.strip():
+def _diagnose(
+    content: bytes, path: str, first: int, num_classes: int, num_features: int, expected: str
+) -> errors.InputError:
+    """Words what is wrong with the first bad line of a block, where `_parse` gave None."""
+    if first == 1 and not content.strip():
         return records.file_error(path, "the file is empty")
-    for number, line in records.numbered_lines(content.removeprefix(b"\xef\xbb\xbf"), path):
+    for number, line in streams.numbered_lines(content, path, first=first):
         label, *bits = line.split(",")
         if not line.strip():
             problem = "empty line"
         elif len(bits) != num_features:
             problem = f"{len(bits)} bits after the label, {expected} expected"
         elif not _is_label(label, num_classes):
-            problem = f"label {label!r} is not an integer in 1..{num_classes}"
+            problem = f"label {records.quoted(label)} is not an integer in 1..{num_classes}"
         elif wrong := next((bit for bit in enumerate(bits, 2) if bit[1] not in ("0", "1")), None):
-            problem = f"field {wrong[0]}: {wrong[1]!r} is not 0 or 1"
+            problem = f"field {wrong[0]}: {records.quoted(wrong[1])} is not 0 or 1"
         else:
             continue
         return records.file_error(path, problem, line=number)
-    return records.file_error(path, f"not a text of labels and {num_features} bits")
+    return records.file_error(path, f"not a text of labels and {num_features} bits, from line {first} on")
 
 
 def _is_label(field: str, num_classes: int) -> bool:

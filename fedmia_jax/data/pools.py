@@ -23,7 +23,7 @@ class Options:
     num_test: int = options.option(10_000, "records nobody trains on: the non-members", low=1)
     num_shadow_pool: int | None = options.option(None, "records the shadows draw from; unset: all that remain", low=2)
     partition: str = options.option("iid", "how nodes share the records", choices=PARTITIONS)
-    alpha: float = options.option(0.5, "concentration of partition=dirichlet; small is skewed", above=0.0)
+    alpha: float = options.option(0.5, "concentration of partition=dirichlet; small is skewed", low=0.001, high=1e6)
     sizes: tuple[float, ...] = options.option((), "share of each node for partition=sizes, in any unit")
 
 

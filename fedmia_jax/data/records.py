@@ -1,15 +1,9 @@
 """What every reader returns, and the checks at the boundary that the readers share."""
 
-import contextlib
 import dataclasses
 import functools
-import gzip
 import hashlib
-import io
 import os
-import tarfile
-import zlib
-from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -18,7 +12,9 @@ from fedmia_jax import errors, options
 
 Features = UInt8[np.ndarray, "M D"] | Float32[np.ndarray, "M D"]  # uint8 where every value is 0 or 1
 
-_GZIP_MAGIC = b"\x1f\x8b"
+MOST_BYTES = 2 * 2**30  # of a file, unpacked, or of the features that are made of it; memory grows with both
+
+_BLOCK_BYTES = 16 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,19 +108,30 @@ def to_features(array: np.ndarray, *, source: str) -> Features:
     if array.ndim != 2 or 0 in array.shape:
         raise errors.InputError(f"{source}: shape {list(array.shape)}, [records, features] expected")
     if array.dtype.kind not in "buif":
-        raise errors.InputError(f"{source}: type {array.dtype}, numbers expected")
-    if array.dtype.kind == "b" or bool(((array == 0) | (array == 1)).all()):
+        raise errors.InputError(f"{source}: type {shown(str(array.dtype))}, numbers expected")
+    if all_bits(array):
         return np.ascontiguousarray(array, np.uint8)
+    if array.size * np.dtype(np.float32).itemsize > MOST_BYTES:
+        raise errors.InputError(f"{source}: larger than {in_units(MOST_BYTES)} in single precision; give fewer records")
     with np.errstate(over="ignore", invalid="ignore"):
         features = np.ascontiguousarray(array, np.float32)
-    bad = np.argwhere(~np.isfinite(features))
-    if len(bad):
-        row, column = bad[0]
+    bad = ~np.isfinite(features)
+    if bad.any():
+        row, column = divmod(int(bad.argmax()), features.shape[1])
         value = array[row, column]
         raise errors.InputError(
             f"{source}: row {row}, column {column} (both counted from 0): {value} is not a finite number"
         )
     return features
+
+
+def all_bits(array: np.ndarray) -> bool:
+    """Whether every value of a numeric array of two dimensions is 0 or 1; a block of rows at a time."""
+    if array.dtype.kind == "b":
+        return True
+    step = max(1, _BLOCK_BYTES // max(1, array[:1].nbytes))
+    blocks = (array[row : row + step] for row in range(0, len(array), step))
+    return all(bool(((block == 0) | (block == 1)).all()) for block in blocks)
 
 
 def existing_path(settings: FileOptions, *, name: str) -> str:
@@ -146,9 +153,9 @@ def existing_path(settings: FileOptions, *, name: str) -> str:
     if settings.path is None:
         raise errors.InputError(f"data.path is not set: {reads}")
     if not os.path.exists(settings.path):
-        raise errors.InputError(f"data.path={settings.path}: no such file; {reads}")
+        raise file_error(settings.path, f"no such file; {reads}")
     if not os.path.isfile(settings.path):
-        raise errors.InputError(f"data.path={settings.path}: not a file; {reads}")
+        raise file_error(settings.path, f"not a file; {reads}")
     return settings.path
 
 
@@ -166,58 +173,25 @@ def file_error(path: str, problem: str, *, line: int | None = None) -> errors.In
       The exception, to be raised by the caller.
     """
     where = "" if line is None else f"line {line}: "
-    return errors.InputError(f"data.path={path}: {where}{problem}")
+    return errors.InputError(f"data.path={shown(path)}: {where}{problem}")
 
 
-@contextlib.contextmanager
-def opened(path: str) -> Iterator[io.BufferedIOBase]:
-    """Opens a plain or gzip file for reading as one stream of plain bytes.
-
-    Compression is recognised by content, not by name. Damage that shows while the body reads is reported as
-    such.
-
-    Args:
-      path: an existing file.
-
-    Yields:
-      A binary stream.
-
-    Raises:
-      InputError: the file cannot be opened, or is not a whole gzip or tar file.
-    """
-    try:
-        with open(path, "rb") as plain:
-            is_gzip = plain.read(2) == _GZIP_MAGIC
-            plain.seek(0)
-            if not is_gzip:
-                yield plain
-                return
-            with gzip.open(plain, "rb") as stream:
-                yield stream
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error):
-        raise file_error(path, "not a whole gzip or tar file; get or make it again") from None
-    except OSError as error:
-        raise file_error(path, error.strerror or str(error)) from None
+def shown(text: str) -> str:
+    """A name or a field of a file, for a message or a title: printable, on one line, and not endless."""
+    text = text if len(text) <= 200 else f"{text[:200]}..."
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
-def numbered_lines(content: bytes, path: str, *, first: int = 1) -> Iterator[tuple[int, str]]:
-    """Walks through text line by line, for formats without columns and for finding what is wrong.
+def quoted(text: str) -> str:
+    """The beginning of a field in quotes, for a message; whatever cannot be printed is escaped."""
+    return repr(text) if len(text) <= 80 else f"{text[:80]!r}..."
 
-    Only a line feed ends a line; a carriage return before it is dropped.
 
-    Args:
-      content: plain bytes.
-      path: the file, for the message.
-      first: number of the first line of `content`.
+def file_name(path: str) -> str:
+    """The last part of a path, for titles."""
+    return shown(os.path.basename(path))
 
-    Yields:
-      The 1-based number of a line and its text.
 
-    Raises:
-      InputError: a line is not UTF-8.
-    """
-    for number, line in enumerate(io.BytesIO(content), first):
-        try:
-            yield number, line.rstrip(b"\r\n").decode()
-        except UnicodeDecodeError:
-            raise file_error(path, "not UTF-8 text", line=number) from None
+def in_units(num_bytes: int) -> str:
+    """A number of bytes for people: in GiB, or MiB below one."""
+    return f"{num_bytes / 2**30:,g} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:,g} MiB"

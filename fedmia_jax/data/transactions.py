@@ -1,16 +1,14 @@
 """The raw Acquire Valued Shoppers transactions: streamed, whatever the length of the file."""
 
-import io
-import os
 from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
 
 from fedmia_jax import errors
-from fedmia_jax.data import contract, records
+from fedmia_jax.data import contract, records, streams
 
-_BLOCK_BYTES = 16 * 2**20
+_CUSTOMER_BYTES = 200  # what it takes to remember a customer, besides the bits
 _COLUMNS = (
     "id",
     "chain",
@@ -49,15 +47,14 @@ def read(settings: records.TableOptions, *, name: str, seed: int) -> records.Raw
     """
     del seed
     path = records.existing_path(settings, name=name)
-    table = _Table(settings.num_features)
-    with records.opened(path) as stream:
-        for first, block in _blocks(stream, path):
-            table.add(_parse(block, path, first))
+    table = _Table(settings.num_features, path)
+    for first, block in _blocks(path):
+        table.add(_parse(block, path, first))
     features = table.to_features()
     if not len(features):
         raise records.file_error(path, "no transactions in the file")
     num_customers, num_categories = features.shape
-    title = f"transactions of {os.path.basename(path)}, {num_customers:,} customers x {num_categories} categories"
+    title = f"transactions of {records.file_name(path)}, {num_customers:,} customers x {num_categories} categories"
     if num_categories < settings.num_features:
         title += f" (all there are; data.num_features={settings.num_features})"
     return records.RawRecords(features=features, labels=None, num_classes=None, title=title)
@@ -69,8 +66,8 @@ TRANSACTIONS = contract.Factory(read, records.TableOptions)
 class _Table:
     """Bits of customers by categories that grows as both turn up."""
 
-    def __init__(self, num_features: int) -> None:
-        self._num_features = num_features
+    def __init__(self, num_features: int, path: str) -> None:
+        self._num_features, self._path = num_features, path
         self._columns: dict[int, int] = {}
         self._rows: dict[int, int] = {}
         self._bits = np.zeros((0, 0), np.uint8)
@@ -96,6 +93,12 @@ class _Table:
     def _grow(self) -> None:
         """Doubles a side that has become too short, so that all copying together is linear."""
         needed = (len(self._rows), len(self._columns))
+        if needed[0] * (needed[1] + _CUSTOMER_BYTES) > records.MOST_BYTES:
+            size = f"{needed[0]:,} customers x {needed[1]} categories"
+            cure = "lower data.num_features, or give fewer customers"
+            raise records.file_error(
+                self._path, f"a table of {size} is larger than {records.in_units(records.MOST_BYTES)}; {cure}"
+            )
         sides = [old if old >= new else max(new, 2 * old) for old, new in zip(self._bits.shape, needed, strict=True)]
         if tuple(sides) != self._bits.shape:
             bits = np.zeros(sides, np.uint8)
@@ -103,35 +106,27 @@ class _Table:
             self._bits = bits
 
 
-def _blocks(stream: io.BufferedIOBase, path: str) -> Iterator[tuple[int, bytes]]:
+def _blocks(path: str) -> Iterator[tuple[int, bytes]]:
     """Whole lines, some 16 MiB at a time, each block with the number of its first line; no header."""
-    first = 1
-    while block := stream.read(_BLOCK_BYTES):
-        block += stream.readline(_BLOCK_BYTES)
-        if not block.endswith(b"\n"):
-            block += b"\n"
-        num_lines = block.count(b"\n")
-        if first == 1 and not block[:1].isdigit():
-            head, _, rest = block.partition(b"\n")
-            if head.decode(errors="replace").strip("\r\ufeff").replace('"', "") != _HEADER:
-                start = head[:80].decode(errors="replace")
-                raise records.file_error(path, f"a transaction or {_HEADER} expected, found {start!r}", line=1)
-            if rest:
-                yield 2, rest
-        else:
-            yield first, block
-        first += num_lines
+    for first, block in streams.text_blocks(path, most=streams.UNBOUNDED):
+        lines = block if block.endswith(b"\n") else block + b"\n"
+        if first > 1 or lines[:1].isdigit():
+            yield first, lines
+            continue
+        head, _, rest = lines.partition(b"\n")
+        if head.decode(errors="replace").strip("\r").replace('"', "") != _HEADER:
+            start = head[:80].decode(errors="replace")
+            raise records.file_error(path, f"a transaction or {_HEADER} expected, found {start!r}", line=1)
+        if rest:
+            yield 2, rest
 
 
 def _parse(block: bytes, path: str, first: int) -> pl.DataFrame:
     """The distinct (id, category) pairs of a block, in order of appearance."""
-    try:
-        if _has_all_fields(block):
-            frame = pl.read_csv(block, has_header=False, columns=[0, 3], schema=_SCHEMA, quote_char=None)
-            if not sum(frame.null_count().row(0)):
-                return frame.unique(maintain_order=True)
-    except pl.exceptions.PolarsError:
-        pass
+    if _has_all_fields(block):
+        frame = streams.parse_csv(block, columns=[0, 3], schema=_SCHEMA, quote_char=None)
+        if frame is not None and not sum(frame.null_count().row(0)):
+            return frame.unique(maintain_order=True)
     raise _diagnose(block, path, first)
 
 
@@ -148,13 +143,13 @@ def _has_all_fields(block: bytes) -> bool:
 
 def _diagnose(block: bytes, path: str, first: int) -> errors.InputError:
     """Finds the first bad line of a block."""
-    for number, line in records.numbered_lines(block, path, first=first):
+    for number, line in streams.numbered_lines(block, path, first=first):
         fields = dict(zip(_COLUMNS, line.split(","), strict=False))
         num_fields = line.count(",") + 1
         if num_fields != len(_COLUMNS):
             problem = f"{num_fields} fields, {len(_COLUMNS)} expected ({_HEADER})"
         elif wrong := [name for name in ("id", "category") if not _is_integer(fields[name])]:
-            problem = f"{wrong[0]} {fields[wrong[0]]!r} is not an integer"
+            problem = f"{wrong[0]} {records.quoted(fields[wrong[0]])} is not an integer"
         else:
             continue
         return records.file_error(path, problem, line=number)

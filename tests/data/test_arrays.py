@@ -147,6 +147,29 @@ ONE_HOT = "is not one-hot (a single 1 among 0s)"
             "num_classes: an integer of 5 or more expected",
         ),
         ({"features": BITS, "title": np.array(["a", "b"])}, "title: <U1[2], one string expected"),
+        ({"features": BITS, "title": np.array("a" * 10_001)}, "title: longer than 10,000 characters"),
+        (
+            {"features": BITS, "title": np.array([2**21], np.uint32).view("<U1")[0:1].reshape(())},
+            "title: not a string of Unicode",
+        ),
+        (
+            {"features": BITS, "labels": np.array([0, 1, 2]), "num_classes": np.array(1_000_001)},
+            "num_classes: 1,000,001, 1,000,000 is the most",
+        ),
+        (
+            {"features": BITS, "labels": np.array([0, 1, 2]), "num_classes": np.array(2**62)},
+            "num_classes: 4,611,686,018,427,387,904, 1,000,000 is the most",
+        ),
+        (
+            {"features": BITS, "labels": np.array([0, 1, 2**31 - 2])},
+            "labels: of 2,147,483,647 classes, 1,000,000 is the most",
+        ),
+        (
+            {"features": BITS, "labels": np.full((3, 90), 0.123456789)},
+            f"labels: row 0 (counted from 0): [0.12345679 0.12345679 0.12345679 ... 0.12345679 0.12345679 0.12345679] "
+            f"{ONE_HOT}",
+        ),
+        ({"a\nb": BITS}, "no array called features, only: a\\nb"),
     ],
 )
 def test_messages_about_the_content(tmp_path, content, message):
@@ -173,6 +196,75 @@ def test_messages_about_the_file(tmp_path):
     with pytest.raises(errors.InputError) as caught:
         read(tmp_path / "x.npy")
     assert str(caught.value) == f"data.path={tmp_path / 'x.npy'}: not an .npz file"
+
+
+def save_header(path, shape, dtype="<f4", numbers=b"", version=(1, 0)):
+    """An archive whose features have that header, and those bytes for numbers."""
+    header = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}, }}".encode()
+    size = len(header).to_bytes(2 if version == (1, 0) else 4, "little")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("features.npy", b"\x93NUMPY" + bytes(version) + size + header + numbers)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "message"),
+    [
+        ("(10**12,)", "<f4", "not a .npy array; a damaged .npz file, make it again"),
+        (
+            "(1000000, 1000000)",
+            "<f4",
+            "its header says 4,000,000,000,000 bytes of numbers, there are 24; make the file again",
+        ),
+        (
+            f"({2**62}, {2**62})",
+            "|u1",
+            f"its header says {2**124:,} bytes of numbers, there are 24; make the file again",
+        ),
+        ("(3, 2)", "<f8", "its header says 48 bytes of numbers, there are 24; make the file again"),
+        ("(2, 2)", "<f4", "its header says 16 bytes of numbers, there are 24; make the file again"),
+        ("(-3, -2)", "<f4", "shape [-3, -2]; a damaged .npz file, make it again"),
+        ("(3, 2", "<f4", "not a .npy array; a damaged .npz file, make it again"),
+        ("3", "<f4", "not a .npy array; a damaged .npz file, make it again"),
+        ("(3, 2)", "<x4", "not a .npy array; a damaged .npz file, make it again"),
+        ("(3, " + "(" * 200 + ")" * 200 + ")", "<f4", "not a .npy array; a damaged .npz file, make it again"),
+    ],
+)
+def test_a_header_that_claims_what_is_not_there(tmp_path, shape, dtype, message):
+    path = tmp_path / "x.npz"
+    save_header(path, shape, dtype, bytes(24))
+    with pytest.raises(errors.InputError) as caught:
+        read(path)
+    assert str(caught.value) == f"data.path={path}: features: {message}"
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_headers_of_every_version_are_read(tmp_path, version):
+    save_header(tmp_path / "x.npz", "(3, 2)", "<f4", np.arange(6, dtype=np.float32).tobytes(), version)
+    np.testing.assert_array_equal(read(tmp_path / "x.npz").features, np.arange(6).reshape(3, 2))
+
+
+def test_a_claim_over_the_budget_is_refused_before_anything_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "x.npz"
+    np.savez(path, features=np.ones((2, 2)))
+    monkeypatch.setattr(records, "MOST_BYTES", 100)
+    with pytest.raises(errors.InputError, match=r"larger than 9\.53674e-05 MiB when unpacked"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("a\nb\x1b[2J\u2028\x00c", "a\\nb\\x1b[2J\\u2028\\x00c"),
+        ("[/] [bold]", "[/] [bold]"),
+        ("\ud800", "\\ud800"),
+        ("é" * 300, "é" * 200 + "..."),
+        ("", ""),
+    ],
+    ids=["control characters", "markup", "half a character", "long", "empty"],
+)
+def test_titles_are_made_fit_to_be_shown(tmp_path, title, expected):
+    np.savez(tmp_path / "x.npz", features=BITS, title=np.array(title))
+    assert read(tmp_path / "x.npz").title == expected
 
 
 @pytest.mark.parametrize("name", ["features.npy", "features"])

@@ -119,8 +119,9 @@ def test_versions_are_part_of_what_is_remembered(tmp_path, monkeypatch):
         lambda path: np.savez(path, labels=np.zeros(99, np.int32)),
         lambda path: np.savez(path, labels=np.full(100, 2, np.int32)),
         lambda path: np.savez(path, labels=np.array([{}], object)),
+        lambda path: np.savez(path, labels=np.zeros(100, np.int32)),
     ],
-    ids=["empty", "cut", "rubbish", "no labels", "too short", "no such class", "objects"],
+    ids=["empty", "cut", "rubbish", "no labels", "too short", "no such class", "objects", "an empty class"],
 )
 def test_a_damaged_memory_is_computed_again(tmp_path, damage):
     features, _ = blobs([60, 40])
@@ -155,3 +156,39 @@ def test_messages(features, message):
     with pytest.raises(errors.InputError) as caught:
         labels_of(features, 5)
     assert str(caught.value) == f"data.num_classes=5: {message}"
+
+
+@pytest.mark.parametrize("scale", [1e20, 1e38, 1e-30, 1e-38])
+def test_extreme_scales_get_the_same_labels(scale):
+    """Squares of such numbers overflow or vanish in single precision."""
+    features = np.random.default_rng(0).random((300, 8)).astype(np.float32)
+    np.testing.assert_array_equal(labels_of(features * np.float32(scale), 10), labels_of(features, 10))
+
+
+def test_lengths_of_ordinary_rows_are_those_of_single_precision():
+    features = np.random.default_rng(0).random((300, 8)).astype(np.float32) * np.float32(100)
+    plain = features / np.linalg.norm(features, axis=1, keepdims=True)
+    features[7] *= np.float32(1e30)
+    rows = clustering._normalised(features)
+    np.testing.assert_array_equal(np.delete(rows, 7, 0), np.delete(plain, 7, 0))
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e20, 1e-30, 3e38, 1e-45])
+def test_records_that_are_all_alike_are_one_line(value):
+    with pytest.raises(errors.InputError) as caught:
+        labels_of(np.full((20, 4), value, np.float32), 2)
+    problem = "more classes than the 1 records that differ after scaling to length one"
+    assert str(caught.value) == f"data.num_classes=2: {problem}"
+
+
+def test_fewer_clusters_than_classes_are_one_line(tmp_path, monkeypatch):
+    """Records that differ by a rounding count as distinct; k-means may put them together all the same."""
+    features, _ = blobs([60, 40])
+    monkeypatch.setattr(sklearn.cluster.KMeans, "fit_predict", lambda self, rows: np.zeros(len(rows), np.int32))
+    with pytest.raises(errors.InputError) as caught:
+        labels_of(features, 5, cache_dir=tmp_path)
+    assert str(caught.value) == (
+        "data.num_classes=5: k-means tells only 1 clusters apart, the features are too alike; lower it"
+    )
+    assert not list(tmp_path.iterdir())

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from fedmia_jax import errors
+from fedmia_jax import errors, options
 from fedmia_jax.data import pools
 
 DRAW = {"seed": 3, "replicate": 1}
@@ -106,6 +106,23 @@ def test_dirichlet_deals_every_record_once(alpha, nodes):
             assert alpha == 0.05  # a node without a record, which is refused
             continue
         np.testing.assert_array_equal(np.sort(np.concatenate(rows)), np.sort(POOL))
+
+
+def test_every_concentration_in_its_range_deals_all_records_or_is_one_line():
+    """Below, all shares are 0 or 1 whatever the number; far above, numbers overflow."""
+    metadata = options.declared(pools.Options)["alpha"].metadata
+    assert (metadata["low"], metadata["high"]) == (0.001, 1e6)
+    dealt = 0
+    for alpha in (metadata["low"], metadata["high"]):
+        for seed in range(20):
+            try:
+                rows = rows_of(deal(nodes=2, partition="dirichlet", alpha=alpha, draw={"seed": seed, "replicate": 0}))
+            except errors.InputError:
+                assert alpha < 1  # a node without a record, which is refused
+                continue
+            np.testing.assert_array_equal(np.sort(np.concatenate(rows)), np.sort(POOL))
+            dealt += 1
+    assert dealt > 20
 
 
 def test_dirichlet_is_more_skewed_the_smaller_alpha():

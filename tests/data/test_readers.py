@@ -130,7 +130,7 @@ def test_messages_about_the_path(name, path, message):
         ("no_such_module:READER", "data.name='no_such_module:READER': No module named 'no_such_module'; {choices}"),
         (
             "fedmia_jax.data.arrays:read",
-            "data.name='fedmia_jax.data.arrays:read': is a function, not a Factory; {choices}",
+            "data.name='fedmia_jax.data.arrays:read': function, not data.contract.Factory; {choices}",
         ),
     ],
     ids=["unknown", "no module", "no factory"],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedmia_jax import errors
-from fedmia_jax.data import records, transactions
+from fedmia_jax.data import records, streams, transactions
 
 REAL = pathlib.Path(__file__).parents[3] / "shared" / "data" / "transactions_sample.csv.gz"
 HEAD = "id,chain,dept,category,company,brand,date,productsize,productmeasure,purchasequantity,purchaseamount"
@@ -42,7 +42,7 @@ def naive_bits(lines, num_features):
 @pytest.mark.parametrize("block_bytes", [100, 1000, 2**24])
 @pytest.mark.parametrize("num_features", [4, 30, 600])
 def test_equals_a_plain_loop_whatever_the_block(tmp_path, monkeypatch, block_bytes, num_features):
-    monkeypatch.setattr(transactions, "_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(streams, "_BLOCK_BYTES", block_bytes)
     lines = random_lines(200 if block_bytes == 100 else 800)
     path = tmp_path / "transactions.csv"
     path.write_text("\n".join([HEAD, *lines]))
@@ -98,7 +98,7 @@ GOOD = line(9, 5) + "\n"
 )
 @pytest.mark.parametrize("block_bytes", [150, 2**24])
 def test_messages(tmp_path, monkeypatch, content, message, block_bytes):
-    monkeypatch.setattr(transactions, "_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(streams, "_BLOCK_BYTES", block_bytes)
     path = tmp_path / "t.csv"
     path.write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(errors.InputError) as caught:

@@ -269,7 +269,7 @@ def test_every_run_purpose_and_shadow_has_its_own_key(leaky):
     numbers = {number(drawn.key(purpose)) for drawn in every_run for purpose in randomness.Purpose}
     numbers |= {number(drawn.key(randomness.Purpose.SHADOW, j)) for drawn in every_run for j in range(3)}
     assert len(numbers) == 2 * len(randomness.Purpose) + 2 * 3
-    reseeded = dataclasses.replace(every_run[0], plans=runs.Plans(leaky.settings.replace(seed=1)))
+    reseeded = dataclasses.replace(every_run[0], plans=runs.Plans(parsing.from_flat(leaky.settings.flat | {"seed": 1})))
     assert number(reseeded.key(randomness.Purpose.SHADOW)) not in numbers
 
 
