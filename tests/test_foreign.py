@@ -162,9 +162,15 @@ def test_orders_are_drawn_once_for_everybody(command, tmp_path):
     ("flag", "line"),
     [
         ("--config.attack.names=('toys.attack:NONE',)", "attack.names='toys.attack:NONE': module 'toys.attack' has no"),
-        ("--config.attack.names=('toys.reader:TOY',)", "attack.names='toys.reader:TOY': data.contract.Factory, not attacks.contract.ModelAttackFactory or"),
+        (
+            "--config.attack.names=('toys.reader:TOY',)",
+            "attack.names='toys.reader:TOY': data.contract.Factory, not attacks.contract.ModelAttackFactory or",
+        ),
         ("--config.data.name=toys.nowhere:TOY", "data.name='toys.nowhere:TOY': No module named 'toys.nowhere'; must"),
-        ("--config.federation.kind=toys.attack:TOY", "federation.kind='toys.attack:TOY': attacks.contract.ModelAttackFactory, not protocols.contract.Factory"),
+        (
+            "--config.federation.kind=toys.attack:TOY",
+            "federation.kind='toys.attack:TOY': attacks.contract.ModelAttackFactory, not protocols.contract.Factory",
+        ),
         ("--config.federation.kind=parallel", "federation.kind='parallel': must be one of sequential, or package."),
         ("--config.defense.names=('noise',)", "defense.names='noise': must be one of"),
         (

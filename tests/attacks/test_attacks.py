@@ -42,7 +42,10 @@ def test_the_attacks_that_read_snapshots_together_combine_nodes():
 def test_names_that_stand_for_nothing():
     with pytest.raises(errors.InputError, match=r"attack.names='lira2': must be one of network, .*package.module:name"):
         attacks.check(("network", "lira2"))
-    with pytest.raises(errors.InputError, match=r"function, not attacks\.contract\.ModelAttackFactory or attacks\.contract\.ReferenceAttackFactory"):
+    with pytest.raises(
+        errors.InputError,
+        match=r"function, not attacks\.contract\.ModelAttackFactory or attacks\.contract\.ReferenceAttackFactory",
+    ):
         attacks.find("json:loads")
     with pytest.raises(errors.InputError, match=r"attack.names=\('peers',\): name one on one model, such as network"):
         attacks.check(("peers",))

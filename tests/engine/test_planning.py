@@ -169,10 +169,12 @@ def test_fingerprints_see_the_code_of_a_network_from_outside(tmp_path, monkeypat
         )
         (tmp_path / f"own{number}.py").write_text(source)
         (run,) = draw({"model.name": [f"own{number}:Own"]})
-        assert code(run)[f"own{number}:Own"] == source
+        assert code(run)[f"own{number}:Own own{number}.py"] == source
         sources.append(set(code(run).values()))
     assert sources[0] != sources[1]
-    assert set(code(draw({})[0])) == {"recipe", "jax", "backend"}, "nothing comes from outside"
+    assert set(code(draw({})[0])) == {"recipe", "jax", "backend", "x64", "threefry_partitionable"}, (
+        "nothing comes from outside"
+    )
 
 
 def test_kept_models_are_another_outcome(before):

@@ -92,7 +92,7 @@ def test_a_network_is_found_by_name(name):
     [
         ("cnn", "model.name='cnn': must be one of mlp, or package.module:name"),
         (f"{__name__}:NoModule", f"model.name='{__name__}:NoModule': not a flax module class; must be one of mlp, or"),
-        (f"{__name__}:jnp", f"model.name='{__name__}:jnp': is a module, not a type; must be one of mlp, or"),
+        (f"{__name__}:jnp", f"model.name='{__name__}:jnp': module, not type; must be one of mlp, or"),
         (f"{__name__}:Gone", f"model.name='{__name__}:Gone': module '{__name__}' has no attribute 'Gone'; must be one"),
     ],
 )

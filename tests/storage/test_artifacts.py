@@ -1,10 +1,12 @@
-"""What work leaves: whole pieces, found by fingerprint, and a state to go on from."""
+"""What work leaves: whole pieces, found by fingerprint, and a state to go on from; what is damaged is set aside."""
+
+import json
 
 import numpy as np
 import pytest
 
-from fedmia_jax import errors
-from fedmia_jax.storage import artifacts
+from fedmia_jax import errors, files
+from fedmia_jax.storage import artifacts, folders, hashes
 
 TREE = {
     "params": {"Dense_0": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3) / 7}},
@@ -78,10 +80,11 @@ def test_another_stack_is_another_artifact(tmp_path):
 
 def test_torn_drafts_are_not_seen(tmp_path):
     draft = artifacts.Artifacts(tmp_path).begin(["a"], size=2)
-    (draft.path / ".draft-c1").mkdir()
-    (draft.path / ".draft-c1" / "x.npy").write_bytes(b"half")
+    (draft.path / ".c1.fedmia-draft").mkdir()
+    (draft.path / ".c1.fedmia-draft" / "x.npy").write_bytes(b"half")
     draft.save(1, {"w": np.zeros(2)})
-    (draft.path / ".draft-state-2").mkdir()
+    (draft.path / ".state-2.fedmia-draft").mkdir()
+    (draft.path / ".units.json.abcd_123.fedmia-draft").write_bytes(b"half")
     again = artifacts.Artifacts(tmp_path)
     assert not again.finished("a")
     assert again.begin(["a"], size=2).load({"w": np.ones(2)})[0] == 1
@@ -98,3 +101,250 @@ def test_a_damaged_file_is_named(tmp_path):
         kept.read("a", "c1")
     with pytest.raises(errors.InputError, match=r"c2 is missing or damaged"):
         kept.read("a", "c2")
+
+
+def make_finished(path, warn=artifacts.warn_stderr):
+    """An artifact of two units with two pieces."""
+    kept = artifacts.Artifacts(path, warn=warn)
+    draft = kept.begin(["a", "b"], size=2)
+    draft.write("c1", {"phi": np.array([[1.0, 2.0], [3.0, 4.0]]), "correct": np.ones((2, 2), bool)})
+    draft.write("c2", {"phi": np.zeros((2, 2))})
+    kept.finish(draft)
+    return draft.path
+
+
+DAMAGES = {
+    "c1/phi.npy: hash differs": lambda path: flip(path / "c1/phi.npy", at=-1),
+    "c1/correct.npy: hash differs": lambda path: (path / "c1/correct.npy").write_bytes(b""),
+    "c2/phi.npy: hash differs": lambda path: flip(path / "c2/phi.npy", at=30),
+    "c2/phi.npy: No such file or directory": lambda path: (path / "c2/phi.npy").unlink(),
+    "c2/hashes.json: No such file or directory": lambda path: (path / "c2/hashes.json").unlink(),
+    "c1/hashes.json: not JSON: ": lambda path: (path / "c1/hashes.json").write_bytes(b""),
+    "c1/hashes.json: hash differs": lambda path: exchange(path / "c1", path / "c2"),
+    "units.json: not JSON: ": lambda path: cut(path / "units.json"),
+    "units.json: not JSON: Expecting value": lambda path: (path / "units.json").write_bytes(b""),
+    "units.json: no JSON object": lambda path: (path / "units.json").write_bytes(b"7"),
+    "units.json: not UTF-8 at byte 0": lambda path: (path / "units.json").write_bytes(b"\xff{}"),
+    "units.json: has no check": lambda path: (path / "units.json").write_text('{"a": "b"}'),
+    "units.json: hash differs": lambda path: (path / "units.json").write_text(
+        (path / "units.json").read_text().replace('"b"', '"c"')
+    ),
+    "units.json: format 2, this program reads 1": lambda path: (path / "units.json").write_bytes(
+        hashes.seal({"format": 2, "everything": "else"})
+    ),
+}
+
+
+def flip(path, *, at):
+    """Flips one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path):
+    """Leaves the first half of a file."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def exchange(path, other):
+    """Two folders change places."""
+    path.rename(path.parent / "third")
+    other.rename(path)
+    (path.parent / "third").rename(other)
+
+
+@pytest.mark.parametrize("reason", DAMAGES)
+def test_a_damaged_artifact_is_named_set_aside_and_not_finished(tmp_path, reason):
+    path = make_finished(tmp_path)
+    DAMAGES[reason](path)
+    damaged = {file.name: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    lines = []
+    kept = artifacts.Artifacts(tmp_path, warn=lines.append)
+    assert not kept.finished("a")
+    assert not kept.finished("b")
+    (line,) = lines
+    assert line.startswith(f"{path} is damaged ({reason}")
+    assert line.endswith(f"); set aside as damaged-1-{path.name}, computed again")
+    aside = tmp_path / f"damaged-1-{path.name}"
+    assert {file.name: file.read_bytes() for file in aside.rglob("*") if file.is_file()} == damaged
+    assert make_finished(tmp_path, lines.append) == path
+    again = artifacts.Artifacts(tmp_path, warn=lines.append)
+    assert again.finished("b")
+    np.testing.assert_array_equal(again.read("b", "c1")["phi"], [3.0, 4.0])
+    assert len(lines) == 1
+
+
+def test_a_second_damage_of_the_same_is_set_aside_beside_the_first(tmp_path):
+    for _ in range(2):
+        path = make_finished(tmp_path)
+        flip(path / "c1/phi.npy", at=-1)
+        assert not artifacts.Artifacts(tmp_path, warn=lambda line: None).finished("a")
+    assert {folder.name for folder in tmp_path.iterdir()} == {f"damaged-{n}-{path.name}" for n in (1, 2)}
+
+
+def test_what_is_read_without_having_been_checked_is_one_line(tmp_path):
+    path = make_finished(tmp_path)
+    flip(path / "c1/phi.npy", at=-1)
+    with pytest.raises(errors.InputError) as caught:
+        artifacts.Artifacts(tmp_path).read("a", "c1")
+    line = f"workdir: {path}/c1 is missing or damaged (c1/phi.npy: hash differs); delete {path}"
+    assert str(caught.value) == line
+
+
+def test_a_file_is_hashed_once_a_process(tmp_path, monkeypatch):
+    """And not at all where this process has written it."""
+    compared = []
+    check = hashes.check
+    monkeypatch.setattr(
+        hashes, "check", lambda folder, name, expected: (compared.append(name), check(folder, name, expected))
+    )
+    kept = artifacts.Artifacts(tmp_path)
+    make_finished(tmp_path)
+    draft = kept.begin(["c"], size=1)
+    draft.write("c1", TREE)
+    kept.finish(draft)
+    kept.finished("c")
+    kept.read("c", "c1")
+    assert compared == []
+    again = artifacts.Artifacts(tmp_path)
+    for unit in ("a", "b", "a"):
+        assert again.finished(unit)
+        again.read(unit, "c1")
+        again.read(unit, "c2")
+    assert sorted(compared) == ["correct.npy", "phi.npy", "phi.npy"]
+
+
+STATE = {"w": np.arange(6.0).reshape(2, 3), "n": np.int32(2)}
+
+
+def make_begun(path):
+    """An artifact with two pieces, and a state after them."""
+    draft = artifacts.Artifacts(path).begin(["a", "b"], size=2)
+    draft.write("c1", {"phi": np.ones((2, 2))})
+    draft.write("c2", {"phi": np.zeros((2, 2))})
+    draft.save(2, STATE)
+    return draft.path
+
+
+def go_on(path):
+    """What is done in an artifact that was begun, its state, and the warnings."""
+    lines = []
+    fresh = {"w": np.zeros((2, 3)), "n": np.int32(0)}
+    draft = artifacts.Artifacts(path, warn=lines.append).begin(["a", "b"], size=2)
+    done, state = draft.load(fresh)
+    return draft, done, state, lines
+
+
+def test_an_intact_state_goes_with_its_pieces(tmp_path):
+    make_begun(tmp_path)
+    draft, done, state, lines = go_on(tmp_path)
+    assert (done, lines, sorted(draft.pieces)) == (2, [], ["c1", "c2"])
+    np.testing.assert_array_equal(state["w"], STATE["w"])
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda path: flip(path / "leaf0.npy", at=-1), "leaf0.npy: hash differs"),
+        (lambda path: flip(path / "leaf1.npy", at=9), "leaf1.npy: hash differs"),
+        (lambda path: (path / "leaf1.npy").unlink(), "leaf1.npy: No such file or directory"),
+        (lambda path: cut(path / "hashes.json"), "hashes.json: not JSON: "),
+        (
+            lambda path: (folders.remove(path), folders.write(path, {"leaf0": 1})),
+            "hashes.json: another number of arrays",
+        ),
+    ],
+)
+def test_a_damaged_state_is_set_aside_and_work_starts_anew(tmp_path, damage, reason):
+    path = make_begun(tmp_path)
+    damage(path / "state-2")
+    draft, done, _, lines = go_on(tmp_path)
+    assert (done, sorted(draft.pieces)) == (0, ["c1", "c2"])
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{path}/state-2 is damaged ({reason}")
+    assert lines[0].endswith("); set aside as damaged-1-state-2, computed again")
+    assert (path / "damaged-1-state-2").is_dir()
+    draft.save(1, STATE)
+    assert go_on(tmp_path)[1] == 1
+
+
+def test_a_damaged_piece_before_a_state_is_set_aside_and_work_starts_anew(tmp_path):
+    path = make_begun(tmp_path)
+    flip(path / "c1/phi.npy", at=-1)
+    draft, done, _, lines = go_on(tmp_path)
+    assert (done, sorted(draft.pieces)) == (0, ["c2"])
+    assert lines == [
+        f"{path}/c1 is damaged (phi.npy: hash differs); set aside as damaged-1-c1, computed again",
+        f"{path}/state-2 goes with c1, which is missing or damaged; computed again from the start",
+    ]
+    before = (path / "c2/phi.npy").stat().st_mtime_ns
+    for piece, value in (("c1", np.ones((2, 2))), ("c2", np.zeros((2, 2)))):
+        draft.write(piece, {"phi": value})
+    assert (path / "c2/phi.npy").stat().st_mtime_ns == before, "an intact piece stays"
+    assert go_on(tmp_path)[1] == 2, "the state goes with the piece as it was"
+
+
+@pytest.mark.parametrize("gone", ["c2", "c2/hashes.json"])
+def test_a_missing_piece_before_a_state_starts_work_anew(tmp_path, gone):
+    path = make_begun(tmp_path)
+    (path / gone).rename(tmp_path / "elsewhere")
+    draft, done, _, lines = go_on(tmp_path)
+    assert (done, sorted(draft.pieces)) == (0, ["c1"])
+    assert lines == [f"{path}/state-2 goes with c2, which is missing or damaged; computed again from the start"]
+    draft.write("c2", {"phi": np.zeros((2, 2))})
+    assert lines[1:] == (
+        []
+        if gone == "c2"
+        else [f"{path}/c2 is damaged (hashes.json: missing); set aside as damaged-1-c2, computed again"]
+    )
+    assert go_on(tmp_path)[1] == 2
+
+
+def test_a_state_that_was_being_deleted_does_not_matter(tmp_path):
+    path = make_begun(tmp_path)
+    folders.write(path / "state-3", {"leaf0": STATE["n"]})
+    (path / "state-3" / "hashes.json").unlink()  # deleted first
+    draft, done, _, lines = go_on(tmp_path)
+    assert (done, lines) == (2, [])
+    draft.save(3, STATE)
+    assert [state.name for state in path.glob("state-*")] == ["state-3"]
+
+
+def test_what_others_put_there_stays_and_is_not_read(tmp_path):
+    path = make_finished(tmp_path)
+    strangers = [
+        tmp_path / ".DS_Store",
+        tmp_path / ".git.bak" / "x",
+        tmp_path / "notes" / "units.json",
+        tmp_path / "0123456789abcdef.bak" / "units.json",
+        path / ".DS_Store",
+        path / ".draft-notes" / "x",
+        path / ".units.json.bak",
+        path / "notes" / "x",
+        path / "state-x" / "x",
+        path / "c1" / ".DS_Store",
+        path / "c1" / "copy.npy",
+        path / "c1" / "._phi.npy",
+    ]
+    for stranger in strangers:
+        stranger.parent.mkdir(exist_ok=True)
+        stranger.write_text("kept")
+    lines = []
+    kept = artifacts.Artifacts(tmp_path, warn=lines.append)
+    assert kept.finished("a")
+    assert set(kept.read("a", "c1")) == {"phi", "correct"}
+    assert make_finished(tmp_path, lines.append) == path
+    assert lines == []
+    assert all(stranger.read_text() == "kept" for stranger in strangers)
+
+
+def test_the_index_says_format_units_and_pieces(tmp_path):
+    path = make_finished(tmp_path)
+    index = json.loads((path / artifacts.INDEX).read_text())
+    assert set(index) == {"format", "units", "pieces", "check"}
+    assert (index["format"], index["units"], list(index["pieces"])) == (1, ["a", "b"], ["c1", "c2"])
+    assert index["pieces"]["c1"] == hashes.digest((path / "c1" / "hashes.json").read_bytes())
+    listed = json.loads((path / "c1" / "hashes.json").read_text())["files"]
+    assert listed == {name: hashes.digest((path / "c1" / name).read_bytes()) for name in ("phi.npy", "correct.npy")}
+    assert not any(files.is_draft(file) for file in path.iterdir())
