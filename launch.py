@@ -126,7 +126,7 @@ def run(values: flags.FlagValues, console: rich.console.Console) -> None:
         place = lab.Lab(workdirs.Workdir(pathlib.Path(path)), shown, **memory)  # the folder is not made
         print_outline(experiment.explain(place, every_run), console)
         return
-    with workdirs.open_workdir(path, described, records=prints, title=title) as workdir:
+    with workdirs.open_workdir(path, described, records=prints, title=title, warn=shown.warn) as workdir:
         console.print(f"{title}\nresults in {workdir.path}", highlight=False, soft_wrap=True)
         place = lab.Lab(workdir, shown, strict=len(swept.points) == 1, **memory)
         try:

@@ -224,7 +224,7 @@ def test_the_fingerprints_that_a_flip_moves(field):
 
 # Where an option counts by its value. Several count twice: orders, shards and sources of foreign code do so as well.
 BY_VALUE = {
-    **dict.fromkeys(("model", "training", "defense", "compute", "seed"), set(KINDS)),
+    **{group: set(KINDS) for group in ("model", "training", "defense", "compute", "seed")},
     "federation": {"federations", "shadow federations"},
     "attack": {"attacks", "shadow federations"},
 }
