@@ -110,7 +110,7 @@ def test_protocols_are_found_by_name():
     assert protocols.find("toys.protocol:MEAN").schedule(np.array([[0, 1]])).label(2) == "C1"
     for name, line in {
         "ring": "federation.kind='ring': must be one of sequential, or package.module:name",
-        "toys.defense:SHIFT": "federation.kind='toys.defense:SHIFT': defenses.contract.Factory, not protocols.contract.",
+        "toys.defense:SHIFT": "federation.kind='toys.defense:SHIFT': defenses.contract.Factory, not protocols",
     }.items():
         with pytest.raises(errors.InputError) as caught:
             protocols.find(name)
