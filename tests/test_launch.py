@@ -82,6 +82,7 @@ CONFIGS = [
     ("--config.training.learning_rate=nan", "training.learning_rate=nan: must be a finite number"),
     ("--config.federation.nodes=20000", "federation.nodes=20000: more nodes than data.num_federation=10000 records"),
     ("--config.attack.names=('lira2',)", "attack.names='lira2': must be one of network, network_per_class,"),
+    ("--config.attack.names=('loss','loss')", "attack.names=('loss', 'loss'): names an attack twice; name each once"),
     ("--config.attack.names=('lira_online',)", "attack.names=('lira_online',): name one on one model, such as network"),
     (
         "--config.attack.names=('loss','lira_online')",

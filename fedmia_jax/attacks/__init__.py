@@ -85,8 +85,10 @@ def check(names: Sequence[str]) -> None:
     """Checks that an experiment can run these attacks.
 
     Raises:
-      InputError: an unknown name, or no attack on one model.
+      InputError: an unknown name, a name twice, or no attack on one model.
     """
+    if len(set(names)) < len(names):
+        raise errors.InputError(f"attack.names={tuple(names)!r}: names an attack twice; name each once")
     if not on_one_model(names):
         known = f"must be some of {', '.join(ATTACKS)}"
         raise errors.InputError(f"attack.names={tuple(names)!r}: name one on one model, such as network; {known}")
