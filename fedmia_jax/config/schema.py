@@ -185,7 +185,8 @@ class Settings:
     @functools.cached_property
     def active(self) -> dict[str, Any]:
         """Values of the fields that something reads: options of things that are not named are left out."""
-        return {name: self.flat[name] for name in self.flat if name in set(self._read_fields())}
+        read = set(self._read_fields())
+        return {name: value for name, value in self.flat.items() if name in read}
 
     def _read_fields(self) -> Iterator[str]:
         """Names of the fields that are always there, and of the options of named things."""

@@ -28,20 +28,7 @@ SCHEMA = {
     "data.num_classes": pl.Int64,
     "federation.nodes": pl.Int64,
     "federation.local_epochs": pl.Int64,
-    "cycle": pl.Int64,
-    "node": pl.Int64,
-    "snapshot": pl.String,
-    "attacked": pl.String,
-    "attack": pl.String,
-    "view": pl.String,
-    "threshold": pl.Float64,
-    **dict.fromkeys(rows.METRICS, pl.Float64),
-    **{f"tpr_at_fpr_{rate}": pl.Float64 for rate in rows.RATES},
-    "num_members": pl.Int64,
-    "num_non_members": pl.Int64,
-    "target_train_accuracy": pl.Float64,
-    "target_test_accuracy": pl.Float64,
-    "attack_held_out_accuracy": pl.Float64,
+    **{name: kind for name, kind in rows.SCHEMA.items() if name != "replicate"},
 }
 
 
@@ -78,15 +65,15 @@ def _rows(planned: plan.Plan, kept: artifacts.Artifacts, run: runs.Run, recipe: 
         ]
         joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *cycles)
         targets.append(("federated", run.plans.schedule, reader, joined))
+    held_out = [_held_out(planned, kept, run, reader, len(scored["correct"])) for _, _, reader, scored in targets]
     made = []
     for attack in run.plans.model_attacks.names:
-        for phase, schedule, reader, scored in targets:
-            curve = _held_out(planned, kept, run, reader, len(scored["correct"]))[attack]
+        for (phase, schedule, _, scored), accuracy in zip(targets, held_out, strict=True):
             of_target = rows.snapshot_rows(
                 schedule,
                 scores=scored["scores"][attack],
                 thresholds=scored["threshold"][attack],
-                held_out=curve,
+                held_out=accuracy[attack],
                 correct=scored["correct"],
                 owners=run.owners,
                 nodes=run.plans.rounds.nodes,
