@@ -171,7 +171,11 @@ def test_orders_are_drawn_once_for_everybody(command, tmp_path):
             "--config.federation.kind=toys.attack:TOY",
             "federation.kind='toys.attack:TOY': attacks.contract.ModelAttackFactory, not protocols.contract.Factory",
         ),
-        ("--config.federation.kind=parallel", "federation.kind='parallel': must be one of sequential, or package."),
+        ("--config.federation.kind=parallel", "federation.kind='parallel': must be one of sequential, fedavg, or p"),
+        (
+            "--config.federation.kind=toys.protocol:SHORT",
+            "federation.kind='toys.protocol:SHORT': a round gives snapshots of [3, 8], ",
+        ),
         ("--config.defense.names=('noise',)", "defense.names='noise': must be one of"),
         (
             "--config.defense.names=('toys.defense:ROUNDING',)",

@@ -1,17 +1,18 @@
 """Who sees which hand-offs: views of a party, or of several together, as masks over the snapshots [T].
 
-| name               | who                                      | snapshots                                           |
-| ------------------ | ---------------------------------------- | --------------------------------------------------- |
-| `outsider`         | whoever gets the finished model          | the last                                            |
-| `insider:j`        | node j                                   | what it received and what it trained                |
-| `coalition:{i,j}`  | several nodes                            | what any of them received or trained                |
-| `bracket:t`        | the neighbours of node t                 | just before and just after every visit to t         |
-| `bracket:t@c`      | the neighbours of node t, in one cycle   | just before and just after the visit to t in cycle c|
-| `coordinator`      | who passes the model on                  | all                                                 |
-| `coordinator_p2p`  | a coordinator of peer-to-peer hand-offs  | as `outsider`; the initial one knows no record yet  |
-| `insider`          | each node by itself                      | `insider:j` for every j                             |
-| `bracket`          | the neighbours of each node              | `bracket:t` for every t                             |
-| `all_coalitions:k` | every k nodes                            | `coalition:{..}` for every k of them                |
+| name                 | who                                     | snapshots                                          |
+| -------------------- | --------------------------------------- | -------------------------------------------------- |
+| `outsider`           | whoever gets the finished model         | the last                                           |
+| `insider:j`          | node j                                  | what it received and what it trained               |
+| `coalition:{i,j}`    | several nodes                           | what any of them received or trained               |
+| `bracket:t`          | the neighbours of node t                | just before and just after every visit to it       |
+| `bracket:t@c`        | the neighbours of node t, in one cycle  | just before and just after its visit in cycle c    |
+| `coordinator`        | who passes the model on                 | all                                                |
+| `coordinator_p2p`    | a coordinator of peer-to-peer hand-offs | as `outsider`; the initial one knows no record yet |
+| `coordinator_secure` | a coordinator behind secure aggregation | the aggregates                                     |
+| `insider`            | each node by itself                     | `insider:j` for every j                            |
+| `bracket`            | the neighbours of each node             | `bracket:t` for every t                            |
+| `all_coalitions:k`   | every k nodes                           | `coalition:{..}` for every k of them               |
 
 A party knows its own records: it attacks the other nodes, and a bracket the node in its middle. The model that the
 first node receives was trained by nobody and is no snapshot. Source: Pustozerova and Mayer (2020), sections III and V
@@ -27,10 +28,10 @@ import numpy as np
 from jaxtyping import Bool
 
 from fedmia_jax import errors, options
-from fedmia_jax.schedule import NOBODY, Schedule
+from fedmia_jax.schedule import AGGREGATE, NOBODY, Schedule
 
 KNOWN = "outsider, insider, insider:j, coalition:{i,j,..}, bracket, bracket:t, bracket:t@c, coordinator, "
-KNOWN += "coordinator_p2p, all_coalitions:k"
+KNOWN += "coordinator_p2p, coordinator_secure, all_coalitions:k"
 ALIASES = {"coordinator_p2p": "outsider"}  # results keep the name that was asked for
 EVERY = "all_coalitions"
 
@@ -96,6 +97,8 @@ def _make_parties(name: str, schedule: Schedule) -> list[Party]:
         return [Party(name, np.arange(len(schedule)) == len(schedule) - 1, everyone)]
     if name == "coordinator":
         return [Party(name, np.ones(len(schedule), bool), everyone)]
+    if name == "coordinator_secure":
+        return [Party(name, schedule.trainer == AGGREGATE, everyone)]
     if name == "insider":
         return [_coalition((node,), schedule) for node in range(nodes)]
     if name == "bracket":

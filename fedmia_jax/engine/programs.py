@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedmia_jax import defenses, protocols, types
+from fedmia_jax import defenses, errors, protocols, registry, types
 from fedmia_jax.defenses import contract as defenses_contract
 from fedmia_jax.learning import networks, training
 from fedmia_jax.protocols import contract as protocols_contract
@@ -219,11 +219,7 @@ def _make_nodes(learning: Learning, *, skip_empty: bool) -> Callable[[jax.Array]
     """What a protocol may do with a node, given the key of what defences draw once for a record."""
     defended = learning.defences.make()
     fit_fn = learning.make_fit(defended, skip_empty=skip_empty)
-    hand_off = defenses_contract.make_hand_off(defended)
-
-    def fresh(params: types.Params) -> types.TrainState:
-        optimizer = learning.steps.optimizer
-        return types.TrainState(params, training.fresh_opt_state(params, optimizer=optimizer, defences=defended))
+    hand_off, fresh = defenses_contract.make_hand_off(defended), _make_fresh(learning, defended)
 
     def make_node(record_key: jax.Array) -> protocols_contract.Node:
         def visit(
@@ -241,6 +237,40 @@ def _make_nodes(learning: Learning, *, skip_empty: bool) -> Callable[[jax.Array]
         return protocols_contract.Node(learning.make_start(defended), fresh, visit)
 
     return make_node
+
+
+@functools.cache
+def check_protocol(learning: Learning, kind: str, options: Any, *, nodes: int, num_snapshots: int) -> None:
+    """Checks, before anything is trained, that a protocol takes its options and leaves what its schedule says.
+
+    Args:
+      learning: network, training and defences.
+      kind: the protocol, see `protocols.find`.
+      options: the protocol's own options.
+      nodes: N.
+      num_snapshots: P.
+
+    Raises:
+      InputError: options that contradict each other, or snapshots of other shapes.
+    """
+    defended = learning.defences.make()
+    start, fresh = learning.make_start(defended), _make_fresh(learning, defended)
+    with registry.calling(kind, field="federation.kind"):
+        protocol = protocols.find(kind).make(options, protocols_contract.Node(start, fresh, lambda state, *_: state))
+        model = jax.eval_shape(start, jax.random.key(0))
+        problem = protocols_contract.check(protocol, model, nodes=nodes, num_snapshots=num_snapshots)
+    if problem is not None:
+        raise errors.InputError(f"federation.kind={kind!r}: {problem}")
+
+
+def _make_fresh(learning: Learning, defended: defenses_contract.Defended) -> Callable[[types.Params], types.TrainState]:
+    """`fresh(params) -> TrainState`, a model with a fresh optimizer."""
+
+    def fresh(params: types.Params) -> types.TrainState:
+        optimizer = learning.steps.optimizer
+        return types.TrainState(params, training.fresh_opt_state(params, optimizer=optimizer, defences=defended))
+
+    return fresh
 
 
 @functools.cache

@@ -254,6 +254,14 @@ def prepare(points: Sequence[sweeps.Point]) -> list[Run]:
         for replicate in range(settings.get("replicates")):
             run = Run(plans, values, replicate, *draw(*drawing, replicate))
             check_network(plans.network, run.module, num_features=run.dataset.features.shape[1])
+            if plans.rounds.cycles:
+                programs.check_protocol(
+                    run.learning,
+                    plans.rounds.kind,
+                    plans.protocol_options,
+                    nodes=plans.rounds.nodes,
+                    num_snapshots=plans.snapshots_per_cycle,
+                )
             runs.append(run)
             if plans.shadows.kind == "federated":
                 pools.deal_like(runs[-1].shards, runs[-1].split.members[0])

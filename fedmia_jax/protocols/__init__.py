@@ -1,9 +1,9 @@
 """Protocols by name: how models travel through a federation. A new one is one file and one line in `PROTOCOLS`."""
 
 from fedmia_jax import registry
-from fedmia_jax.protocols import contract, sequential
+from fedmia_jax.protocols import contract, fedavg, sequential
 
-PROTOCOLS: dict[str, contract.Factory] = {"sequential": sequential.SEQUENTIAL}
+PROTOCOLS: dict[str, contract.Factory] = {"sequential": sequential.SEQUENTIAL, "fedavg": fedavg.FEDAVG}
 
 
 def find(kind: str) -> contract.Factory:

@@ -112,6 +112,54 @@ def make_cycles(protocol: Protocol) -> Callable[..., tuple[Any, types.Params]]:
     return run
 
 
+def check(protocol: Protocol, start: types.TrainState, *, nodes: int, num_snapshots: int) -> str | None:
+    """Says what is wrong with the shapes of a protocol, before anything is trained.
+
+    Args:
+      protocol: made for nodes that train nothing.
+      start: an initial model.
+      nodes: N.
+      num_snapshots: P, as its schedule says.
+
+    Returns:
+      What it does and what is expected; None where all is well.
+    """
+    rows = jnp.zeros((nodes, 1), jnp.int32)
+    federation = Federation(
+        records=types.Records(jnp.zeros((1, 1), jnp.uint8), jnp.zeros(1, jnp.int32)),
+        shards=types.Shard(rows, rows == 0),
+        hyper=types.Hyper(jnp.zeros(()), jnp.zeros(())),
+        key=jax.random.key(0),
+        local_epochs=jnp.int32(0),
+    )
+
+    def play(key: jax.Array) -> tuple[Any, Any, types.Params]:
+        state = protocol.init(key)
+        return state, *protocol.round(state, federation, rows[:, 0], jnp.int32(0))
+
+    before, after, snapshots = jax.eval_shape(play, jax.random.key(0))
+    if kinds_of(after) != kinds_of(before):
+        return "a round leaves another state than it was given; shapes, dtypes and structure must stay"
+    expected = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_snapshots, *leaf.shape), leaf.dtype), start.params)
+    if kinds_of(snapshots) != kinds_of(expected):
+        return (
+            f"a round gives snapshots of {shapes_of(snapshots)}, expected {shapes_of(expected)}: its schedule says "
+            f"{num_snapshots} a cycle"
+        )
+    return None
+
+
+def kinds_of(tree: Any) -> Any:
+    """Returns structure, shapes and dtypes of a pytree."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+
+
+def shapes_of(tree: Any) -> str:
+    """Returns the shapes of a pytree as text."""
+    return ", ".join(str(list(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
 def draw_order(kind: str, generator: np.random.Generator, *, nodes: int, cycles: int) -> np.ndarray:
     """Draws who trains when: i32[C, N].
 

@@ -109,9 +109,23 @@ def test_protocols_are_found_by_name():
     assert protocols.find("sequential") is sequential.SEQUENTIAL
     assert protocols.find("toys.protocol:MEAN").schedule(np.array([[0, 1]])).label(2) == "C1"
     for name, line in {
-        "ring": "federation.kind='ring': must be one of sequential, or package.module:name",
+        "ring": "federation.kind='ring': must be one of sequential, fedavg, or package.module:name",
         "toys.defense:SHIFT": "federation.kind='toys.defense:SHIFT': defenses.contract.Factory, not protocols",
     }.items():
         with pytest.raises(errors.InputError) as caught:
             protocols.find(name)
         assert str(caught.value).startswith(line)
+
+
+def test_a_round_must_leave_what_the_next_one_takes():
+    start = types.TrainState({"w": jnp.zeros(3)}, None)
+
+    def check(after, snapshots, num_snapshots=2):
+        protocol = contract.Protocol(lambda key: start.params, lambda state, *_: (after, snapshots))
+        return contract.check(protocol, start, nodes=2, num_snapshots=num_snapshots)
+
+    two = {"w": jnp.zeros((2, 3))}
+    assert check(start.params, two) is None
+    assert "leaves another state" in check({"w": jnp.zeros(4)}, two)
+    assert "gives snapshots of [2, 3], expected [3, 3]" in check(start.params, two, num_snapshots=3)
+    assert "gives snapshots of" in check(start.params, {"v": two["w"]})

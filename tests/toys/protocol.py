@@ -49,3 +49,4 @@ def make_schedule(order: np.ndarray) -> schedule.Schedule:
 
 
 MEAN = contract.Factory(make_protocol, make_schedule, Options)
+SHORT = contract.Factory(make_protocol, schedule.Schedule.sequential, Options)  # a schedule without the aggregates
