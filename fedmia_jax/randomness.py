@@ -23,6 +23,8 @@ class Purpose(enum.IntEnum):
     ATTACK = 5
     REFERENCE = 6
     ORDER = 7
+    RECORDS = 8
+    AUDITED = 9
 
 
 def make_key(seed: int, replicate: int, purpose: Purpose, *numbers: int) -> jax.Array:
@@ -43,6 +45,17 @@ def make_key(seed: int, replicate: int, purpose: Purpose, *numbers: int) -> jax.
     return key
 
 
-def make_generator(*numbers: int) -> np.random.Generator:
-    """Returns the generator of a stream on the host, from its indices: seed, replicate, purpose, and what follows."""
-    return np.random.default_rng([int(number) for number in numbers])
+def make_generator(seed: int, replicate: int, purpose: Purpose, *numbers: int) -> np.random.Generator:
+    """Returns the generator of one purpose and its index, for the host.
+
+    The indices are a spawn key of NumPy's seed sequence: every index counts, a zero at the end too, so that no two
+    streams are the same.
+
+    Args:
+      seed: the experiment's seed.
+      replicate: index of the replicate; 0 for what all replicates share.
+      purpose: what is drawn.
+      numbers: further indices.
+    """
+    indices = (replicate, int(purpose), *numbers)
+    return np.random.default_rng(np.random.SeedSequence(int(seed), spawn_key=[int(index) for index in indices]))

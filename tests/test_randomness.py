@@ -2,7 +2,6 @@
 
 import jax
 import numpy as np
-import pytest
 
 from fedmia_jax import randomness
 from fedmia_jax.randomness import Purpose
@@ -31,18 +30,26 @@ def test_purposes_keep_their_numbers():
     """What was computed before is found again only if they do."""
     assert {purpose.name: int(purpose) for purpose in Purpose} == {
         "POOLS": 0, "PARTITION": 1, "SHADOW": 2, "CENTRALISED": 3, "FEDERATED": 4, "ATTACK": 5, "REFERENCE": 6,
-        "ORDER": 7,
+        "ORDER": 7, "RECORDS": 8, "AUDITED": 9,
     }  # fmt: skip
 
 
 def test_a_generator_is_seeded_by_its_indices():
-    drawn = randomness.make_generator(3, 1, Purpose.POOLS, 2).integers(2**32, size=8)
-    np.testing.assert_array_equal(drawn, np.random.default_rng([3, 1, 0, 2]).integers(2**32, size=8))
-    np.testing.assert_array_equal(drawn, randomness.make_generator(np.int64(3), 1, 0, 2).integers(2**32, size=8))
+    drawn = randomness.make_generator(3, 1, Purpose.SHADOW, 2).integers(2**32, size=8)
+    expected = np.random.default_rng(np.random.SeedSequence(3, spawn_key=(1, 2, 2))).integers(2**32, size=8)
+    np.testing.assert_array_equal(drawn, expected)
+    again = randomness.make_generator(np.int64(3), np.int32(1), Purpose.SHADOW, np.int64(2))
+    np.testing.assert_array_equal(drawn, again.integers(2**32, size=8))
 
 
-@pytest.mark.parametrize("other", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0, 1)])
-def test_generators_of_other_indices_draw_other_numbers(other):
-    """A zero at the end alone is no other index to NumPy, so that streams of one purpose all have equally many."""
-    first, second = (randomness.make_generator(*numbers).random(8) for numbers in ((0, 0, 0), other))
-    assert not np.isin(first, second).any()
+def test_no_two_generators_draw_the_same_numbers():
+    """Every index counts, a zero at the end and the number of indices too."""
+    seeds, replicates = (0, 1, 2**33), (0, 1, 6)
+    drawn = [
+        randomness.make_generator(seed, replicate, purpose, *numbers).random(4)
+        for seed in seeds
+        for replicate in replicates
+        for purpose in Purpose
+        for numbers in ((), (0,), (1,), (0, 0), (0, 1))
+    ]
+    assert len(np.unique(np.concatenate(drawn))) == 4 * len(drawn)

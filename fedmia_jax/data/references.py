@@ -49,8 +49,7 @@ def check(settings: Options) -> None:
 def redraw(common: pools.Pools, *, seed: int, replicate: int) -> pools.Pools:
     """Draws anew which of the audited records a replicate's federation trains on; the others are its test pool."""
     audited = np.sort(np.concatenate([common.federation, common.test]))
-    # Four numbers: never the three of a reference, whatever the replicate.
-    order = randomness.make_generator(seed, replicate, randomness.Purpose.REFERENCE, 1).permutation(audited)
+    order = randomness.make_generator(seed, replicate, randomness.Purpose.AUDITED).permutation(audited)
     return pools.Pools(order[: len(common.federation)], order[len(common.federation) :], common.shadow)
 
 
@@ -97,6 +96,6 @@ def draw_audit(
             )
     shards = []
     for number in range(references.federations):
-        drawn = randomness.make_generator(seed, randomness.Purpose.REFERENCE, number).permutation(base)[:size]
+        drawn = randomness.make_generator(seed, 0, randomness.Purpose.REFERENCE, number).permutation(base)[:size]
         shards.append(pools.deal(drawn, labels, settings, nodes=nodes, seed=seed, replicate=FIRST_REFERENCE + number))
     return Audit(np.concatenate([audited, extra]), tuple(shards))

@@ -48,7 +48,7 @@ def read(settings: Options, *, name: str, seed: int) -> records.RawRecords:
       uint8[num_records, num_features] bits.
     """
     del name
-    items, customers = randomness.make_generator(seed, 0), randomness.make_generator(seed, 1)
+    items, customers = (randomness.make_generator(seed, 0, randomness.Purpose.RECORDS, part) for part in range(2))
     num_records, num_features = settings.num_records, settings.num_features
     loadings = items.standard_normal((NUM_TASTES, num_features), np.float32) * (LOADING / np.sqrt(NUM_TASTES))
     popularity = items.normal(*POPULARITY, num_features)

@@ -77,8 +77,8 @@ def test_no_replicate_draws_what_a_reference_drew():
 def test_references_are_dealt_each_by_its_own_shares():
     labels = np.random.default_rng(0).integers(3, size=200).astype(np.int32)
     skewed = dataclasses.replace(AUDITED, partition="dirichlet", alpha=0.3)
-    drawn = pools.make_pools(200, skewed, name="synthetic", seed=1, replicate=0)
-    audit = references.draw_audit(drawn, labels, skewed, references.Options(federations=6), nodes=2, seed=1)
+    drawn = pools.make_pools(200, skewed, name="synthetic", seed=2, replicate=0)
+    audit = references.draw_audit(drawn, labels, skewed, references.Options(federations=6), nodes=2, seed=2)
     shares = {tuple(np.bincount(labels[shards.indices[0][shards.mask[0]]], minlength=3)) for shards in audit.references}
     assert len(shares) > 3
 

@@ -52,7 +52,7 @@ OTHER: dict[str, Any] = {  # a value of each field that differs from the base
     "data.num_shadow_pool": 140,
     "data.partition": "sizes",
     "data.alpha": 0.9,
-    "data.sizes": (1.0, 2.0),
+    "data.sizes": (1.0, 3.0),
     "data.num_features": 7,
     "data.num_records": 280,
     "data.min_items": 2,
@@ -91,7 +91,7 @@ OTHER: dict[str, Any] = {  # a value of each field that differs from the base
 }
 TOGETHER = {
     "data.sizes": {"data.partition": "sizes"},
-    "data.partition": {"data.sizes": (1.0, 2.0)},
+    "data.partition": {"data.sizes": (1.0, 3.0)},
 }  # what a flip needs beside it
 STAGES = ("target", "shadow", "fit", "baseline", "federation", "reference", "shadow federations")
 EVERYTHING = set(STAGES)
