@@ -35,6 +35,7 @@ from fedmia_jax.report import tables
 from fedmia_jax.storage import workdir as workdirs
 
 LOG_WIDTH = 140  # characters of a line where standard output is no terminal
+LONGEST = 900  # characters of an error
 KEPT = "what is finished is kept, the same command goes on"
 
 
@@ -103,8 +104,11 @@ def work(listener: Listener) -> None:
 
 
 def leave(line: str) -> None:
-    """Ends with one line and exit code 2."""
-    print(f"error: {' '.join(line.split())}", file=sys.stderr)
+    """Ends with one line and exit code 2; what a terminal would obey is spelt out, and the middle of a long line left out."""
+    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(line.split()))
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    print(f"error: {text}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -20,6 +20,7 @@ jaxtyping.install_import_hook(
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import polars as pl  # noqa: E402
+import processes  # noqa: E402
 import pytest  # noqa: E402
 import rich.console  # noqa: E402
 
@@ -144,6 +145,14 @@ def compilations():
             jax.monitoring.unregister_event_duration_listener(listen)
 
     return collect
+
+
+@pytest.fixture(scope="session")
+def process(tmp_path_factory) -> Iterator[Callable[..., processes.Ended]]:
+    """`process(*flags, cwd, limit=None)`: runs `launch.py` as a process of its own, see `processes.Server.call`."""
+    server = processes.Server(tmp_path_factory.mktemp("programs"))
+    yield server.call
+    server.close()
 
 
 SMALL: dict[str, dict[str, Any]] = {

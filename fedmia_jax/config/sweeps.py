@@ -3,12 +3,15 @@
 import ast
 import dataclasses
 import itertools
+import math
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedmia_jax import errors
 from fedmia_jax.config import parsing, schema
+
+MOST_POINTS = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +103,9 @@ def _cartesian(wanted: Any) -> list[dict[str, Any]]:
         _check_name(name)
         if not isinstance(values, (list, tuple)) or not values:
             raise errors.InputError(f"sweep.{name}={values!r}: expected a list of one or more values")
+    points = math.prod(len(values) for values in wanted.values())
+    if points > MOST_POINTS:
+        raise errors.InputError(f"sweep: {points:,} points, at most {MOST_POINTS:,} can be; use several commands")
     return [dict(zip(wanted, values, strict=True)) for values in itertools.product(*wanted.values())]
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float32
 
-from fedmia_jax import options, randomness
+from fedmia_jax import errors, options, randomness
 from fedmia_jax.data import contract, records
 
 # Calibrated together, for one set of numbers to serve all class counts. Centralised test accuracy of the default
@@ -46,10 +46,18 @@ def read(settings: Options, *, name: str, seed: int) -> records.RawRecords:
 
     Returns:
       uint8[num_records, num_features] bits.
+
+    Raises:
+      InputError: more customers, with their tastes and items, than `records.MOST_BYTES`.
     """
     del name
     items, customers = (randomness.make_generator(seed, 0, randomness.Purpose.RECORDS, part) for part in range(2))
     num_records, num_features = settings.num_records, settings.num_features
+    if num_records * (num_features + 8 * NUM_TASTES) > records.MOST_BYTES:
+        raise errors.InputError(
+            f"data.num_records={num_records}, data.num_features={num_features}: more than can be held; use fewer records "
+            "or features"
+        )
     loadings = items.standard_normal((NUM_TASTES, num_features), np.float32) * (LOADING / np.sqrt(NUM_TASTES))
     popularity = items.normal(*POPULARITY, num_features)
     tastes = _draw_tastes(num_records, items, customers)

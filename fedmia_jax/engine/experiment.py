@@ -13,7 +13,7 @@ import jax
 import polars as pl
 
 from fedmia_jax import errors
-from fedmia_jax.engine import chunks, collection, kinds, lab, outline, plan, planning, runs
+from fedmia_jax.engine import chunks, collection, kinds, lab, outline, plan, planning, runs, sizes
 from fedmia_jax.storage import workdir as workdirs
 
 
@@ -31,6 +31,7 @@ def run(place: lab.Lab, every_run: Sequence[runs.Run]) -> pl.DataFrame:
       InputError: training or an attack of a single point went non-finite.
     """
     planned = planning.make_plan(every_run, keep_models=place.keep_models)
+    sizes.check_units(planned.units, budget=place.budget)
     for kind in kinds.KINDS:
         _run_kind(place, planned, kind, planned.units[kind.name])
     with place.stage("metrics", total=len(every_run)) as advance:
@@ -68,6 +69,7 @@ def chunks_of(place: lab.Lab, units: Sequence[chunks.Unit]) -> list[chunks.Chunk
 def explain(place: lab.Lab, every_run: Sequence[runs.Run]) -> outline.Outline:
     """Returns the plan in words and numbers."""
     planned = planning.make_plan(every_run)
+    sizes.check_units(planned.units, budget=place.budget)
     rows = []
     for stage, units in planned.units.items():
         firsts = (chunk for chunk in chunks_of(place, units) if chunk.units[0] is chunk.group[0])

@@ -17,7 +17,7 @@ from fedmia_jax.config import schema, sweeps
 from fedmia_jax.data import dataset as datasets
 from fedmia_jax.data import pools
 from fedmia_jax.data import references as reference_records
-from fedmia_jax.engine import programs
+from fedmia_jax.engine import programs, sizes
 from fedmia_jax.learning import networks, training
 from fedmia_jax.protocols import contract as protocols_contract
 from fedmia_jax.schedule import Schedule
@@ -192,6 +192,7 @@ def check(plans: Plans) -> None:
       InputError: no such network, attack, view, protocol or defence; attacks that want references without any; a
         defence that the engine cannot honour.
     """
+    sizes.check(plans.settings)
     data.find(plans.settings.get("data.name"))
     networks.make_network(plans.network, num_classes=2)
     attacks.check(plans.settings.get("attack.names"))
@@ -233,6 +234,7 @@ def prepare(points: Sequence[sweeps.Point]) -> list[Run]:
       InputError: unusable records, or records that do not suffice for the pools, nodes or shadows.
     """
     every = [(Plans(point.settings), point.values) for point in points]
+    sizes.check_count(plans.settings for plans, _ in every)
     for plans, _ in every:
         check(plans)
     read = functools.cache(data.read)

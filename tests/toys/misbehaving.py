@@ -1,0 +1,33 @@
+"""Toy things that load, and then do not do what their contract says."""
+
+import numpy as np
+
+from fedmia_jax import options, schedule
+from fedmia_jax.data import contract as data_contract
+from fedmia_jax.data import records
+from fedmia_jax.protocols import contract as protocols_contract
+
+TEXT = "no factory"
+NOTHING = None
+
+
+def read_none(settings, /, *, name, seed):
+    return None
+
+
+def read_nan(settings, /, *, name, seed):
+    return records.RawRecords(np.full((300, 10), np.nan, np.float32), np.arange(300, dtype=np.int32) % 3, 3, name)
+
+
+def no_schedule(order):
+    return None
+
+
+def wrong_schedule(order):
+    return schedule.Schedule.cyclic(nodes=2, cycles=1)
+
+
+READS_NONE = data_contract.Factory(read_none, options.NoOptions)
+READS_NAN = data_contract.Factory(read_nan, options.NoOptions)
+NO_ROUNDS = protocols_contract.Factory(None, no_schedule)
+WRONG_SCHEDULE = protocols_contract.Factory(None, wrong_schedule)
