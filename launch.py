@@ -104,7 +104,7 @@ def work(listener: Listener) -> None:
 
 
 def leave(line: str) -> None:
-    """Ends with one line and exit code 2; what a terminal would obey is spelt out, and the middle of a long line left out."""
+    """Ends with one line and exit code 2: what a terminal obeys is spelt out, the middle of a long line left out."""
     text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(line.split()))
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"

@@ -57,19 +57,20 @@ class Server:
             text=True,
         )
 
-    def call(self, *args: str, cwd: pathlib.Path, limit: int | None = None) -> Ended:
+    def call(self, *args: str, cwd: pathlib.Path, limit: int | None = None, listened: bool = True) -> Ended:
         """Runs `launch.py` with some arguments.
 
         Args:
           args: the words behind the program's name.
           cwd: folder that it runs in.
           limit: bytes of addresses that it may have more than what loading the libraries took; None for any number.
+          listened: whether anybody reads its standard output; else it is a pipe without a reader.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             ours = f"/proc/{os.getpid()}/fd"
-            asked = {"args": args, "cwd": str(cwd), "limit": limit}
+            asked = {"args": args, "cwd": str(cwd), "limit": limit, "listened": listened}
             asked |= {"out": f"{ours}/{out.fileno()}", "err": f"{ours}/{err.fileno()}"}
             self._process.stdin.write(json.dumps(asked) + "\n")
             self._process.stdin.flush()
@@ -106,6 +107,10 @@ def run(asked: dict[str, Any]) -> None:
         signal.alarm(SECONDS)
         for path, place in (("/dev/null", 0), (asked["out"], 1), (asked["err"], 2)):
             os.dup2(os.open(path, os.O_RDWR), place)
+        if not asked["listened"]:
+            reading, writing = os.pipe()
+            os.dup2(writing, 1)
+            os.close(reading)
         os.chdir(asked["cwd"])
         sys.argv = ["launch.py", *asked["args"]]
         if asked["limit"] is not None:

@@ -108,9 +108,9 @@ def admit(field: str, value: Any) -> None:
       InputError: a foreign thing that cannot be found.
       ValueError: it declares an option that is there already, and differently.
     """
-    if field not in REGISTRIES or value is None:
+    if field not in REGISTRIES:
         return
-    for text in [value] if isinstance(value, str) else value:
+    for text in value if isinstance(value, (tuple, list)) else [value]:
         for name in FOREIGN_NAME.findall(str(text)):
             _admitted[field].setdefault(name, REGISTRIES[field].find(name).options)
 

@@ -44,7 +44,10 @@ def read(name: str, settings: Any, *, seed: int) -> records.RawRecords:
     """
     try:
         with registry.calling(name, field="data.name"):
-            return find(name).read(settings, name=name, seed=seed)
+            raw = find(name).read(settings, name=name, seed=seed)
+            if ":" in name:  # those of the package are tested
+                records.check_foreign(raw)
+            return raw
     except MemoryError:
         problem = "its records need more memory than is left; give a smaller file, or fewer records or features"
         raise errors.InputError(f"data.name={name}: {problem}") from None

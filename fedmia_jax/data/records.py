@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -86,6 +87,22 @@ class RawRecords:
           SHA-256 of the shape, dtype and content of features and labels, as 64 hexadecimal digits.
         """
         return self._digest
+
+
+def check_foreign(raw: Any) -> None:
+    """Checks what a reader from outside the package gave, which nothing later looks at again.
+
+    Raises:
+      ValueError: no `RawRecords`, no record, a feature that is no finite number, or a label that is no class.
+    """
+    if not isinstance(raw, RawRecords):
+        raise ValueError(f"gave a {type(raw).__name__}, data.records.RawRecords expected")
+    if 0 in raw.features.shape:
+        raise ValueError(f"features of shape {list(raw.features.shape)}: one or more records and features expected")
+    if raw.features.dtype == np.float32 and not np.isfinite(raw.features).all():
+        raise ValueError("features that are not finite numbers")
+    if raw.labels is not None and not 0 <= raw.labels.min() <= raw.labels.max() < (raw.num_classes or 0):
+        raise ValueError(f"labels from {raw.labels.min()} to {raw.labels.max()}: 0 to {raw.num_classes} - 1 expected")
 
 
 def to_features(array: np.ndarray, *, source: str) -> Features:

@@ -55,8 +55,8 @@ def read(settings: Options, *, name: str, seed: int) -> records.RawRecords:
     num_records, num_features = settings.num_records, settings.num_features
     if num_records * (num_features + 8 * NUM_TASTES) > records.MOST_BYTES:
         raise errors.InputError(
-            f"data.num_records={num_records}, data.num_features={num_features}: more than can be held; use fewer records "
-            "or features"
+            f"data.num_records={num_records}, data.num_features={num_features}: more than can be held; use fewer "
+            "records or features"
         )
     loadings = items.standard_normal((NUM_TASTES, num_features), np.float32) * (LOADING / np.sqrt(NUM_TASTES))
     popularity = items.normal(*POPULARITY, num_features)

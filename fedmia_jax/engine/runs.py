@@ -113,7 +113,10 @@ class Plans:
     def schedule(self) -> Schedule:
         """Who trained each snapshot from which, and who received it."""
         with registry.calling(self.rounds.kind, field="federation.kind"):
-            return self.protocol.schedule(self.order)
+            made = self.protocol.schedule(self.order)
+            if not isinstance(made, Schedule):
+                raise TypeError(f"its schedule is a {type(made).__name__}, Schedule expected")
+            return made
 
     @property
     def snapshots_per_cycle(self) -> int:

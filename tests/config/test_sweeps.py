@@ -77,3 +77,9 @@ def test_what_cannot_be_swept_ends_with_its_line(sweep, line):
 )
 def test_flags_are_read_as_values(name, text, values):
     assert sweeps.parse(name, text) == values
+
+
+def test_more_points_than_can_be_planned_are_refused_before_they_are_made():
+    thousand = list(range(1000))
+    with pytest.raises(errors.InputError, match=r"sweep: 1,000,000,000 points, at most 100,000 can be"):
+        expand({"seed": thousand, "data.seed": thousand, "federation.cycles": thousand})

@@ -59,3 +59,19 @@ def test_messages_about_what_a_reader_returns(change, message):
 def test_records_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         raw_records().title = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("raw", "line"),
+    [
+        (None, "gave a NoneType"),
+        (raw_records(features=np.array([[1, np.nan]], np.float32), labels=LABELS[:1]), "features that are not finite"),
+        (raw_records(features=BITS[:, :0]), "features of shape [2, 0]"),
+        (raw_records(labels=LABELS + 1), "labels from 1 to 2: 0 to 2 - 1 expected"),
+        (raw_records(labels=LABELS - 1), "labels from -1 to 0: 0 to 2 - 1 expected"),
+    ],
+)
+def test_what_a_foreign_reader_gave_is_looked_at(raw, line):
+    with pytest.raises(ValueError) as refused:  # noqa: PT011
+        records.check_foreign(raw)
+    assert str(refused.value).startswith(line)

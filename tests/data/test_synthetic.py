@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fedmia_jax import errors
 from fedmia_jax.data import synthetic
 
 
@@ -42,3 +43,10 @@ def test_purchases_go_together(small):
     correlation = np.corrcoef(small.features.T)
     np.fill_diagonal(correlation, 0)
     assert np.abs(correlation).max() > 6 / np.sqrt(3000)
+
+
+def test_more_than_can_be_held_is_refused():
+    with pytest.raises(
+        errors.InputError, match=r"data\.num_records=10000000, data\.num_features=600: more than can be"
+    ):
+        synthetic.read(synthetic.Options(num_records=10**7), name="synthetic", seed=0)

@@ -20,7 +20,6 @@ SMALL = (
     "--config.federation.nodes=2",
     "--config.federation.cycles=2",
     "--config.shadow.count=2",
-    "--config.attack.names=('loss',)",
 )
 OTHER_TYPES = (
     *(
@@ -143,7 +142,7 @@ FOREIGN = (
     *("toys.network:__class__", "os.path:join", "numpy:nan", "é:x", "1:2", "__main__:x", "toys.reader:toy", "a b:c"),
     *(
         "toys.misbehaving:" + name
-        for name in ("NOTHING", "READS_NONE", "READS_NAN", "NO_ROUNDS", "WRONG_SCHEDULE", "TEXT")
+        for name in ("NOTHING", "READS_NONE", "READS_NAN", "OTHER_LABELS", "NO_ROUNDS", "WRONG_SCHEDULE", "TEXT")
     ),
 )
 REGISTRIES = ("data.name", "federation.kind", "defense.names", "attack.names", "model.name")

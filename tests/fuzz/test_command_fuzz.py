@@ -22,6 +22,7 @@ import test_readers_fuzz as readers
 NUM_CASES = int(os.environ.get("FEDMIA_FUZZ_COMMAND", 6))
 MEMORY = 3 * 2**30  # of addresses, beyond the libraries'
 RUN = (*strange.SMALL, "--cpu_devices=1", "--config.federation.local_epochs=2", "--workdir=run")
+LOSS = "--config.attack.names=('loss',)"
 REFERENCES = (  # the long form damages their tables too
     "--config.shadow.federations=8",
     "--config.attack.names=('loss','lira_online')",
@@ -50,7 +51,7 @@ COUNTS: collections.Counter[tuple[str, str, str]] = collections.Counter()
 def whole(process, tmp_path_factory):
     """The folder of an undamaged run."""
     folder = tmp_path_factory.mktemp("whole")
-    flags = (*RUN, *REFERENCES) if NUM_CASES > 50 else RUN
+    flags = (*RUN, *REFERENCES) if NUM_CASES > 50 else (*RUN, LOSS)
     ended = process(*flags, cwd=folder, limit=MEMORY)
     assert (ended.code, ended.err) == (0, "")
     (folder / "run/.notes.md").write_text("of the user")
@@ -83,7 +84,7 @@ def read_damaged(process, folder: pathlib.Path, reader: str, kind: str, rng: np.
     """A damaged data file: a run on it, its plan, or its records."""
     name, content = readers.make_file(reader, kind, int(rng.integers(2**63)))
     (folder / name).write_bytes(content)
-    flags = [*RUN, *READ, f"--config.data.name={reader}", f"--config.data.path={name}"]
+    flags = [*RUN, *READ, LOSS, f"--config.data.name={reader}", f"--config.data.path={name}"]
     flags += [f"--config.data.num_features={readers.NUM_FEATURES}"]
     mode = strange.pick((["--dry_run"], ["--mode=prepare", "--out=run/records.npz"], [], []), rng)
     before = surroundings(folder)

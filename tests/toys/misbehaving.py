@@ -16,7 +16,17 @@ def read_none(settings, /, *, name, seed):
 
 
 def read_nan(settings, /, *, name, seed):
-    return records.RawRecords(np.full((300, 10), np.nan, np.float32), np.arange(300, dtype=np.int32) % 3, 3, name)
+    features, labels = np.full((300, 10), np.nan, np.float32), np.arange(300, dtype=np.int32) % 3
+    return records.RawRecords(features=features, labels=labels, num_classes=3, title=name)
+
+
+def read_other_labels(settings, /, *, name, seed):
+    features, labels = np.ones((300, 10), np.float32), np.arange(300, dtype=np.int32)
+    return records.RawRecords(features=features, labels=labels, num_classes=3, title=name)
+
+
+def no_protocol(settings, node):
+    return None
 
 
 def no_schedule(order):
@@ -29,5 +39,6 @@ def wrong_schedule(order):
 
 READS_NONE = data_contract.Factory(read_none, options.NoOptions)
 READS_NAN = data_contract.Factory(read_nan, options.NoOptions)
-NO_ROUNDS = protocols_contract.Factory(None, no_schedule)
-WRONG_SCHEDULE = protocols_contract.Factory(None, wrong_schedule)
+OTHER_LABELS = data_contract.Factory(read_other_labels, options.NoOptions)
+NO_ROUNDS = protocols_contract.Factory(no_protocol, no_schedule)
+WRONG_SCHEDULE = protocols_contract.Factory(no_protocol, wrong_schedule)
