@@ -63,17 +63,37 @@ def audit(
       >>> bool(findings.intervals["auc"].min() > 0.95)
       True
     """
+    scorer = make_scorer(evidence, attacks, views, key=key, options=options)
+    pieces = []
+    for piece in findings.pieces_of(attacks):
+        pieces.append(study(scorer, piece, on_broken=on_broken or (lambda line: None)))
+        if advance is not None and piece in attacks:
+            advance(1)
+    return findings.join(pieces)
+
+
+def make_scorer(
+    evidence: inputs.Evidence,
+    attacks: Sequence[str],
+    views: Sequence[str],
+    *,
+    key: jax.Array | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> scoring.Scorer:
+    """Checks what is asked for and makes what `study` reads; see `audit`, which makes all pieces at once."""
     if isinstance(attacks, str) or isinstance(views, str):
         raise ValueError(f"attacks={attacks!r}, views={views!r}: give tuples of names")
     compared = [name for name in attacks if name not in evidence.model_scores]
     values = _option_values(compared, {} if options is None else options)
     _check(evidence, compared)
+    return scoring.make_scorer(evidence, compared, views, values, jax.random.key(0) if key is None else key)
+
+
+def study(scorer: scoring.Scorer, piece: str, *, on_broken: Callable[[str], None]) -> findings.Findings:
+    """Makes one piece of an audit, see `findings.study`."""
     # Normal equations and covariances need all the bits that an accelerator would rather save.
     with jax.default_matmul_precision("highest"):
-        scorer = scoring.make_scorer(evidence, compared, views, values, jax.random.key(0) if key is None else key)
-        return findings.study(
-            scorer, attacks, advance=advance or (lambda steps: None), on_broken=on_broken or (lambda line: None)
-        )
+        return findings.study(scorer, piece, on_broken=on_broken)
 
 
 def _check(evidence: inputs.Evidence, compared: Sequence[str]) -> None:

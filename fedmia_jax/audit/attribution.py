@@ -43,29 +43,34 @@ def confusion(scores: Float[Array, "N M"], owners: Int[Array, "M"], *, nodes: in
     return true.T @ jax.nn.one_hot(named, nodes, dtype=jnp.int32)
 
 
-def attribute(scorer: scoring.Scorer) -> Iterator[dict[str, Any]]:
-    """Yields confusion matrices: which node is named for the members of each, by way and view, all targets together.
+def attribute(scorer: scoring.Scorer, way: str) -> Iterator[dict[str, Any]]:
+    """Yields confusion matrices: which node is named for the members of each, by view, all targets together.
 
-    The ways are `source_loss` and, among the attacks of the audit, those that name a node. Only views that show
-    something of every node can name each.
+    Only views that show something of every node can name each.
+
+    Args:
+      scorer: the evidence, the views and the attacks with references.
+      way: `SOURCE_LOSS`, or an attack; one that names no node yields nothing.
     """
+    rank = _ranker(scorer, way)
+    if rank is None:
+        return
     owners, nodes = jnp.asarray(scorer.arrays.owners), scorer.nodes
     everyone = {view: group[0] for view, group in scorer.observers.items() if nodes in group[0].attacked}
-    for way, rank in _rankers(scorer).items():
-        for view, observer in everyone.items():
-            scores = rank(observer)
-            if not np.isfinite(np.asarray(scores)).all():
-                continue
-            counts = np.zeros((nodes, nodes), np.int64)
-            for of_target, owner in zip(scores, owners, strict=True):
-                counts += confusion(of_target, owner, nodes=nodes)
-            for true, named in np.ndindex(nodes, nodes):
-                count = int(counts[true, named])
-                yield {"way": way, "view": view, "true": f"N{true + 1}", "named": f"N{named + 1}", "count": count}
+    for view, observer in everyone.items():
+        scores = rank(observer)
+        if not np.isfinite(np.asarray(scores)).all():
+            continue
+        counts = np.zeros((nodes, nodes), np.int64)
+        for of_target, owner in zip(scores, owners, strict=True):
+            counts += confusion(of_target, owner, nodes=nodes)
+        for true, named in np.ndindex(nodes, nodes):
+            count = int(counts[true, named])
+            yield {"way": way, "view": view, "true": f"N{true + 1}", "named": f"N{named + 1}", "count": count}
 
 
-def _rankers(scorer: scoring.Scorer) -> dict[str, Callable[[federations.Observer], jax.Array]]:
-    """`rank(observer) -> f32[S, N, M]` by way, how likely each node is to have held a record."""
+def _ranker(scorer: scoring.Scorer, way: str) -> Callable[[federations.Observer], jax.Array] | None:
+    """`rank(observer) -> f32[S, N, M]`, how likely each node is to have held a record; None where nothing names it."""
     num = scorer.num_targets
 
     def by_loss(observer: federations.Observer) -> jax.Array:
@@ -77,12 +82,10 @@ def _rankers(scorer: scoring.Scorer) -> dict[str, Callable[[federations.Observer
             ]
         )
 
-    def by_attack(name: str) -> Callable[[federations.Observer], jax.Array]:
-        def rank(observer: federations.Observer) -> jax.Array:
-            score = scoring.score_nodes(scorer, name)
-            return score(scorer.phi[:num], scoring.sights(scorer, observer, num))[:, : scorer.nodes]
+    def by_attack(observer: federations.Observer) -> jax.Array:
+        score = scoring.score_nodes(scorer, way)
+        return score(scorer.phi[:num], scoring.sights(scorer, observer, num))[:, : scorer.nodes]
 
-        return rank
-
-    naming = [name for name, attack in scorer.compared.items() if attack.names_nodes]
-    return {SOURCE_LOSS: by_loss} | {name: by_attack(name) for name in naming}
+    if way == SOURCE_LOSS:
+        return by_loss
+    return by_attack if way in scorer.compared and scorer.compared[way].names_nodes else None

@@ -46,40 +46,53 @@ class Findings:
     attribution: pl.DataFrame
 
 
-def study(
-    scorer: scoring.Scorer,
-    names: Sequence[str],
-    *,
-    advance: Callable[[float], None],
-    on_broken: Callable[[str], None],
-) -> Findings:
-    """Attacks every target under every view.
+def pieces_of(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns the pieces that an audit by some attacks consists of, in the order of its tables: see `study`."""
+    return (attribution.SOURCE_LOSS, *names)
+
+
+def study(scorer: scoring.Scorer, piece: str, *, on_broken: Callable[[str], None]) -> Findings:
+    """Makes one piece of an audit: one attack on every target under every view, or naming by the loss.
+
+    A piece depends on the scorer alone, and not on which other pieces are made; `join` puts them together.
 
     Args:
       scorer: the evidence, the views and the attacks with references.
-      names: the attacks, in the order of the tables.
-      advance: called with 1 after each attack.
-      on_broken: called with a line about each attack whose scores are not numbers; its numbers are null.
+      piece: an attack, or `attribution.SOURCE_LOSS`.
+      on_broken: called with a line about an attack whose scores are not numbers; its numbers are null.
     """
     tables: dict[str, list[dict[str, Any]]] = {name: [] for name in SCHEMAS}
-    for name in names:
-        by_view = _read(scorer, name, tables)
-        for view, attacked, group in _groups(scorer.nodes, by_view):
-            head = {"attack": name, "view": view, "attacked": attacked}
-            pooled, curve = pooling.pool(scorer.arrays, group)
-            tables["intervals"].append(head | pooled)
-            tables["roc"] += [head | point for point in curve]
-            if any(pooling.is_broken(scorer.arrays, scored) for scored in group):
-                on_broken(
-                    f"attack {name}: scores are not numbers, its rows stay empty; a reference or a target exploded"
-                )
-        advance(1)
-    tables["attribution"] = list(attribution.attribute(scorer))
+    if piece != attribution.SOURCE_LOSS:
+        _study_attack(scorer, piece, tables, on_broken)
+    tables["attribution"] = list(attribution.attribute(scorer, piece))
+    scorer.fitted.pop(piece, None)
     frames = {
         name: pl.DataFrame([{column: row.get(column) for column in SCHEMAS[name]} for row in table], SCHEMAS[name])
         for name, table in tables.items()
     }
     return Findings(**frames)
+
+
+def join(pieces: Sequence[Findings]) -> Findings:
+    """Puts the tables of some pieces one below the other."""
+    return Findings(**{name: pl.concat([getattr(piece, name) for piece in pieces]) for name in SCHEMAS})
+
+
+def _study_attack(
+    scorer: scoring.Scorer,
+    name: str,
+    tables: Mapping[str, list[dict[str, Any]]],
+    on_broken: Callable[[str], None],
+) -> None:
+    """Puts what one attack says into the tables."""
+    by_view = _read(scorer, name, tables)
+    for view, attacked, group in _groups(scorer.nodes, by_view):
+        head = {"attack": name, "view": view, "attacked": attacked}
+        pooled, curve = pooling.pool(scorer.arrays, group)
+        tables["intervals"].append(head | pooled)
+        tables["roc"].extend(head | point for point in curve)
+        if any(pooling.is_broken(scorer.arrays, scored) for scored in group):
+            on_broken(f"attack {name}: scores are not numbers, its rows stay empty; a reference or a target exploded")
 
 
 def _read(

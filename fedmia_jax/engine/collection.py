@@ -8,8 +8,7 @@ import jax
 import numpy as np
 import polars as pl
 
-from fedmia_jax import randomness
-from fedmia_jax.audit import api, evidence, findings, rows
+from fedmia_jax.audit import evidence, findings, rows
 from fedmia_jax.config import schema
 from fedmia_jax.engine import plan, runs, scoring, tasks
 from fedmia_jax.fingerprints import fingerprint
@@ -108,60 +107,30 @@ def points_of(every_run: Sequence[runs.Run]) -> list[list[runs.Run]]:
     return list(points.values())
 
 
-def audit_points(
-    planned: plan.Plan,
-    kept: artifacts.Artifacts,
-    points: Sequence[Sequence[runs.Run]],
-    advance: Callable[[float], None],
-    *,
-    on_broken: Callable[[str], None],
+def tabulate_audits(
+    points: Sequence[tuple[Sequence[runs.Run], findings.Findings]],
 ) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
-    """Attacks every target of some points under every view.
+    """Puts in front of what the audits say what tells their points apart.
 
     Args:
-      planned: the runs, and where their signals are.
-      kept: what tasks have left.
-      points: replicates of each point with reference federations.
-      advance: called with 1 after each attack of each point.
-      on_broken: called with a line about each attack whose scores are not numbers; their rows are empty.
+      points: the replicates of each point with reference federations, and what its audit says.
 
     Returns:
-      Rows for the results, and the tables of `workdir.TABLES` with what tells the points apart.
+      Rows for the results, and the tables of `workdir.TABLES`.
     """
     results, tables = [], []
-    for every_run in points:
-        first = {name: value for name, value in head(every_run[0]).items() if name != "replicate"}
-        audited = _audit(planned, kept, every_run, advance, on_broken)
+    for every_run, audited in points:
+        columns = schema_of(every_run[0])
         numbered = audited.rows.iter_rows(named=True)  # replicates by their index in the evidence
         merged = [row | head(every_run[row["replicate"]]) | {"phase": "federated"} for row in numbered]
-        results.append(pl.DataFrame(merged, schema=schema_of(every_run[0])))
-        columns = schema_of(every_run[0])
+        results.append(pl.DataFrame(merged, schema=columns))
+        first = {name: value for name, value in head(every_run[0]).items() if name != "replicate"}
         lead = [pl.lit(value, columns[name]).alias(name) for name, value in first.items()]
         tables.append({name: getattr(audited, name).select(*lead, pl.all()) for name in workdirs.TABLES})
     joined = {
         name: pl.concat([of_point[name] for of_point in tables], how="diagonal_relaxed") for name in workdirs.TABLES
     }
     return pl.concat(results), joined
-
-
-def _audit(
-    planned: plan.Plan,
-    kept: artifacts.Artifacts,
-    every_run: Sequence[runs.Run],
-    advance: Callable[[float], None],
-    on_broken: Callable[[str], None],
-) -> findings.Findings:
-    """What the audit of one point's replicates says."""
-    plans = every_run[0].plans
-    return api.audit(
-        gather(planned, kept, every_run),
-        attacks=plans.settings.get("attack.names"),
-        views=plans.settings.get("attack.views"),
-        key=randomness.make_key(plans.settings.get("seed"), 0, randomness.Purpose.ATTACK, AUDIT),
-        options=dict(plans.reference_attacks.values),
-        advance=advance,
-        on_broken=on_broken,
-    )
 
 
 def gather(planned: plan.Plan, kept: artifacts.Artifacts, every_run: Sequence[runs.Run]) -> evidence.Evidence:

@@ -13,7 +13,7 @@ import jax
 import polars as pl
 
 from fedmia_jax import errors
-from fedmia_jax.engine import chunks, collection, kinds, lab, outline, plan, planning, runs, sizes
+from fedmia_jax.engine import audits, chunks, collection, kinds, lab, outline, plan, planning, runs, sizes
 from fedmia_jax.storage import workdir as workdirs
 
 
@@ -36,13 +36,12 @@ def run(place: lab.Lab, every_run: Sequence[runs.Run]) -> pl.DataFrame:
         _run_kind(place, planned, kind, planned.units[kind.name])
     with place.stage("metrics", total=len(every_run)) as advance:
         table = collection.tabulate(planned, place.workdir.artifacts, advance)
-    points = collection.points_of(every_run)
+    points = [
+        (point, audits.read(planned, place.workdir.artifacts, point)) for point in collection.points_of(every_run)
+    ]
     if not points:
         return table
-    with place.stage(
-        "adversaries", total=sum(len(point[0].settings.get("attack.names")) for point in points)
-    ) as advance:
-        rows, tables = collection.audit_points(planned, place.workdir.artifacts, points, advance, on_broken=place.fail)
+    rows, tables = collection.tabulate_audits(points)
     for name in workdirs.TABLES:
         place.workdir.write_table(name, tables[name])
     return pl.concat([table, rows])

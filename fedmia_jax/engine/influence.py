@@ -15,6 +15,7 @@ from fedmia_jax.config import schema
 from fedmia_jax.engine import runs
 
 RECIPE = 2  # Raise it whenever the same settings would train other models or fit other attacks.
+AUDIT_RECIPE = 1  # Raise it whenever the same attacks on the same signals would make other tables.
 # No task reads these: records count by their content, replicates by their index, and views choose among outcomes.
 WITHOUT = ("replicates", "data.*", "attack.views")
 NAMES = ("model.name", *schema.REGISTRIES)  # fields that may name code from outside the package
@@ -58,14 +59,31 @@ def static(settings: schema.Settings, without: Sequence[str]) -> tuple[tuple[str
     return tuple(sorted(values(settings, (*without, *schema.traced())).items()))
 
 
-def describe(run: runs.Run, without: Sequence[str]) -> dict[str, Any]:
+def of_audit(settings: schema.Settings, piece: str) -> dict[str, Any]:
+    """Returns the values of `attack.*` that one piece of an audit depends on, by dotted name.
+
+    Those are all but the options that only other attacks declare. The views are among them: attacks with references are
+    fitted for what all of them show.
+    """
+    every = settings.get("attack.names")
+    own = {name: attacks.find(name).options for name in every if name == piece}
+    others = set(options.declared(*(attacks.find(name).options for name in every))) - set(
+        options.declared(*own.values())
+    )
+    without = {"attack.names", *(f"attack.{name}" for name in others)}
+    counted = {name: value for name, value in settings.active.items() if name.startswith("attack.")}
+    return {name: value for name, value in counted.items() if name not in without} | {"attack.names": tuple(own)}
+
+
+def describe(run: runs.Run, without: Sequence[str], more: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Returns all that an outcome depends on beside its own records and the tasks that it reads.
 
     Args:
       run: its settings, replicate and data set.
       without: see `values`.
+      more: values of fields that count although `without` lists them.
     """
-    counted = values(run.settings, without)
+    counted = values(run.settings, without) | dict(more or {})
     return {
         "settings": counted,
         "records": run.dataset.fingerprint,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import jax
 
-from fedmia_jax.engine import chunks, execution, lab, plan, tasks
+from fedmia_jax.engine import audits, chunks, execution, lab, plan, tasks
 from fedmia_jax.storage import artifacts
 
 Compute = Callable[
@@ -37,4 +37,5 @@ KINDS = (
     Kind(tasks.Baseline, execution.score_baselines),
     Kind(tasks.ShadowFederations, execution.federate_shadows),
     Kind(tasks.Federation, execution.federate),
+    Kind(tasks.Audit, audits.study),
 )

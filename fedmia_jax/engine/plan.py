@@ -31,6 +31,7 @@ class Plan:
       unit_of: fingerprint of the unit that a task became, by fingerprint of the task.
       task_of: tasks by fingerprint.
       units: by name of their kind, in the order of computing.
+      audits: fingerprints of the tasks that the audit of each point consists of, in order, by `collection.run_id`.
     """
 
     runs: Sequence[runs.Run]
@@ -38,6 +39,7 @@ class Plan:
     unit_of: Mapping[str, str]
     task_of: Mapping[str, Any]
     units: Mapping[str, list[chunks.Unit]]
+    audits: Mapping[str, tuple[str, ...]]
 
     def fitted(self, kept: artifacts.Artifacts, reader: tasks.Reader, cycle: int) -> dict[str, Any]:
         """Returns the fitted attacks of a reader of one cycle: leaves [P, ...], or [1, ...] for all snapshots."""

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from fedmia_jax import randomness
+from fedmia_jax.audit import findings
 from fedmia_jax.data import pools
-from fedmia_jax.engine import chunks, influence, kinds, plan, runs, tasks
+from fedmia_jax.engine import chunks, collection, influence, kinds, plan, runs, tasks
 from fedmia_jax.fingerprints import digest, fingerprint
 
 
@@ -44,6 +45,11 @@ def make_plan(every_run: Sequence[runs.Run], *, keep_models: bool = False) -> pl
     """
     wanted = Wanted()
     recipes = [_add(wanted, run) for run in every_run]
+    recipe_of = dict(zip(every_run, recipes, strict=True))
+    audits = {
+        collection.run_id(point[0]): _add_audit(wanted, point, [recipe_of[run] for run in point])
+        for point in collection.points_of(every_run)
+    }
     unit_of, completed = {}, {}
     units: dict[str, list[chunks.Unit]] = {kind.name: [] for kind in kinds.KINDS}
     for mark, task in wanted.tasks.items():
@@ -54,10 +60,11 @@ def make_plan(every_run: Sequence[runs.Run], *, keep_models: bool = False) -> pl
         elif isinstance(task, (tasks.Baseline, tasks.Federation)):
             task = dataclasses.replace(task, readers=tuple(extras))
         plain = [dataclasses.asdict(extra) if isinstance(extra, tasks.Reader) else extra for extra in extras]
-        unit = task.unit(fingerprint(mark, plain, keep_models and not isinstance(task, tasks.Model)))
+        leaves_models = not isinstance(task, (tasks.Model, tasks.Audit))
+        unit = task.unit(fingerprint(mark, plain, keep_models and leaves_models))
         unit_of[mark], completed[mark] = unit.fingerprint, task
         units[task.NAME].append(unit)
-    return plan.Plan(every_run, recipes, unit_of, completed, units)
+    return plan.Plan(every_run, recipes, unit_of, completed, units, audits)
 
 
 def _add(wanted: Wanted, run: runs.Run) -> plan.Recipe:
@@ -105,6 +112,19 @@ def _add_fit(wanted: Wanted, run: runs.Run, epochs: int) -> tasks.Reader:
     task = tasks.Fit(run, models, epochs)
     mark = fingerprint("fit", influence.describe(run, task.WITHOUT), models, epochs, digest(run.split.non_members))
     return tasks.Reader(wanted.add(mark, task), run.plans.model_attacks, per_snapshot=False)
+
+
+def _add_audit(wanted: Wanted, every_run: Sequence[runs.Run], recipes: Sequence[plan.Recipe]) -> tuple[str, ...]:
+    """Enters the pieces of the audit of one point."""
+    run, marks = every_run[0], []
+    contents = [recipe.federation for recipe in recipes], recipes[0].references, digest(*(r.owners for r in every_run))
+    for piece in findings.pieces_of(run.plans.settings.get("attack.names")):
+        depends = influence.describe(run, tasks.Audit.WITHOUT, influence.of_audit(run.settings, piece))
+        read = [recipe.federation_reader for recipe in recipes if piece in run.plans.model_attacks.names]
+        fitted = [reader.task for reader in read if reader is not None]
+        mark = fingerprint("audit", influence.AUDIT_RECIPE, piece, depends, contents, fitted)
+        marks.append(wanted.add(mark, tasks.Audit(tuple(every_run), piece)))
+    return tuple(marks)
 
 
 def _add_shadow_federations(wanted: Wanted, run: runs.Run) -> tasks.Reader:

@@ -185,7 +185,33 @@ class Federation:
         )
 
 
-Task = Model | Fit | Baseline | ShadowFederations | Federation
+@dataclasses.dataclass(frozen=True, eq=False)
+class Audit:
+    """One piece of the audit of a point, see `findings.study`; leaves `tables`.
+
+    Of the options of attacks only those of its own attack count: see `influence.of_audit`.
+    """
+
+    replicates: tuple[runs.Run, ...]  # of one point
+    piece: str
+
+    NAME: ClassVar = "adversaries"
+    WITHOUT: ClassVar = Federation.WITHOUT
+
+    @property
+    def run(self) -> runs.Run:
+        """The first replicate."""
+        return self.replicates[0]
+
+    def unit(self, fingerprint: str) -> chunks.Unit:
+        """Returns what it takes: the signals of all targets and references, as given and in the common layout."""
+        run = self.run
+        num_federations = len(self.replicates) + run.plans.references.federations
+        signals = 4 * num_federations * len(run.plans.schedule) * len(run.scored)
+        return chunks.Unit(fingerprint, self.replicates, self, steps=1.0, nbytes=2 * signals, alone=True)
+
+
+Task = Model | Fit | Baseline | ShadowFederations | Federation | Audit
 
 
 def _static(run: runs.Run, without: tuple[str, ...], *more: Hashable) -> Hashable:

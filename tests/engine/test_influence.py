@@ -93,13 +93,20 @@ TOGETHER = {
     "data.sizes": {"data.partition": "sizes"},
     "data.partition": {"data.sizes": (1.0, 3.0)},
 }  # what a flip needs beside it
-STAGES = ("target", "shadow", "fit", "baseline", "federation", "reference", "shadow federations")
+PIECES = {"audit by network": "network", "audit by rmia_online": "rmia_online"}  # of the audit, by stage
+STAGES = ("target", "shadow", "fit", "baseline", "federation", "reference", "shadow federations", *PIECES)
 EVERYTHING = set(STAGES)
-READ = {"fit", "baseline", "federation", "shadow federations"}  # what fits attacks, or scores by them
-FEDERATED = {"federation", "reference", "shadow federations"}
+READ = {
+    "fit",
+    "baseline",
+    "federation",
+    "shadow federations",
+    "audit by network",
+}  # what fits attacks or scores by them
+FEDERATED = {"federation", "reference", "shadow federations", *PIECES}
 MOVES: dict[str, set[str]] = {
     "seed": EVERYTHING,
-    "replicates": set(),  # replicates count by their index
+    "replicates": set(PIECES),  # replicates count by their index, and are audited together
     # Records count by their content, wherever they come from; those that are dealt out, by their rows.
     "data.path": set(),
     "data.num_classes": EVERYTHING,
@@ -107,10 +114,10 @@ MOVES: dict[str, set[str]] = {
     "data.seed": EVERYTHING,
     "data.num_federation": EVERYTHING,
     "data.num_test": EVERYTHING,
-    "data.num_shadow_pool": {"shadow", "fit", "baseline", "federation", "shadow federations"},
-    "data.partition": {"federation", "reference", "shadow federations"},
-    "data.alpha": {"federation", "reference", "shadow federations"},
-    "data.sizes": {"federation", "reference", "shadow federations"},
+    "data.num_shadow_pool": {"shadow", *READ},
+    "data.partition": FEDERATED,
+    "data.alpha": FEDERATED,
+    "data.sizes": FEDERATED,
     "data.num_features": EVERYTHING,
     "data.num_records": EVERYTHING,
     "data.min_items": set(),  # an option of other readers
@@ -132,23 +139,23 @@ MOVES: dict[str, set[str]] = {
     "shadow.count": READ,
     "shadow.num_train": {"shadow", *READ},
     "shadow.num_out": READ,
-    "shadow.kind": {"federation"},  # who reads its snapshots
-    "shadow.epochs": {"shadow", "fit", "baseline", "federation"},
-    "shadow.federations": set(),  # each reference counts by its number
-    "shadow.audit": {"baseline", "federation", "reference"},
-    "attack.names": READ,
-    "attack.views": set(),
+    "shadow.kind": {"federation", "audit by network"},  # who reads the snapshots
+    "shadow.epochs": {"shadow", "fit", "baseline", "federation", "audit by network"},
+    "shadow.federations": set(PIECES),  # each reference counts by its number
+    "shadow.audit": {"baseline", "federation", "reference", *PIECES},
+    "attack.names": READ - {"audit by network"},
+    "attack.views": set(PIECES),
     "attack.hidden": READ,
     "attack.learning_rate": READ,
     "attack.epochs": READ,
     "attack.batch_size": READ,
     "attack.variance": set(),  # attacks with references read what is kept
-    "attack.gamma": set(),
+    "attack.gamma": {"audit by rmia_online"},
     "attack.offline_a": set(),
     "compute.precision": EVERYTHING,
 }
 COMPUTED = {  # flips of the short form, together where several fields stand, with stages whose outcome they must change
-    ("attack.gamma",): set(),
+    ("attack.gamma",): {"audit by rmia_online"},
     ("shadow.num_out",): READ,
     ("federation.centralised_epochs", "federation.local_epochs", "shadow.num_train"): EVERYTHING,
 }
@@ -184,6 +191,9 @@ def units_of(every_run: list[runs.Run], federated: list[runs.Run]) -> tuple[dict
         "federation": recipe.federation,
         "reference": recipe.references[0],
     }
+    (audit,) = planned.audits.values()
+    pieces = {planned.task_of[mark].piece: mark for mark in audit}
+    marks |= {stage: pieces[piece] for stage, piece in PIECES.items()}
     units = {stage: planned.unit_of[mark] for stage, mark in marks.items()}
     units["shadow federations"] = shadows.unit_of[shadows.recipes[0].federation_reader.task]
     return units, [planned, shadows]
@@ -225,7 +235,7 @@ def test_the_fingerprints_that_a_flip_moves(field):
 # Where an option counts by its value. Several count twice: orders, shards and sources of foreign code do so as well.
 BY_VALUE = {
     **{group: set(KINDS) for group in ("model", "training", "defense", "compute", "seed")},
-    "federation": {"federations", "shadow federations"},
+    "federation": {"federations", "shadow federations", "adversaries"},
     "attack": {"attacks", "shadow federations"},
 }
 NOWHERE = {"federation.centralised_epochs", "attack.views", "attack.variance", "attack.gamma", "attack.offline_a"}
