@@ -78,7 +78,7 @@ OTHER: dict[str, Any] = {  # a value of each field that differs from the base
     "shadow.epochs": 1,
     "shadow.federations": 9,
     "shadow.audit": False,
-    "attack.names": tuple(attacks.ATTACKS)[1:],
+    "attack.names": tuple(name for name in attacks.ATTACKS if name != "network_per_class"),
     "attack.views": ("outsider",),
     "attack.hidden": 8,
     "attack.learning_rate": 0.05,
@@ -143,7 +143,7 @@ MOVES: dict[str, set[str]] = {
     "shadow.epochs": {"shadow", "fit", "baseline", "federation", "audit by network"},
     "shadow.federations": set(PIECES),  # each reference counts by its number
     "shadow.audit": {"baseline", "federation", "reference", *PIECES},
-    "attack.names": READ - {"audit by network"},
+    "attack.names": READ,
     "attack.views": set(PIECES),
     "attack.hidden": READ,
     "attack.learning_rate": READ,
@@ -151,7 +151,7 @@ MOVES: dict[str, set[str]] = {
     "attack.batch_size": READ,
     "attack.variance": set(),  # attacks with references read what is kept
     "attack.gamma": {"audit by rmia_online"},
-    "attack.offline_a": set(),
+    "attack.offline_a": {"audit by rmia_online"},  # declared together
     "compute.precision": EVERYTHING,
 }
 COMPUTED = {  # flips of the short form, together where several fields stand, with stages whose outcome they must change
