@@ -154,11 +154,10 @@ def test_settings_beyond_all_measure_are_one_line(command, flag, line):
     assert err.startswith(f"error: {line}")
 
 
-def test_text_is_text(command, tmp_path):
-    folder = tmp_path / "a b [final] [/]"
-    code, out, err = command(*SMALL, f"--workdir={folder}")
-    assert (code, err) == (0, "")
-    assert f"results in {folder}" in out
+def test_text_is_text(process, tmp_path):
+    ended = process(*SMALL, "--workdir=a b [final] [/]", cwd=tmp_path)
+    assert (ended.code, ended.err) == (0, "")
+    assert "results in a b [final] [/]\n" in ended.out
 
 
 def test_the_command_runs_from_any_folder(command):
