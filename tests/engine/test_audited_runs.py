@@ -1,6 +1,7 @@
 """Reference federations end to end: who trains on what, what is kept of it, and the audit that the engine calls."""
 
 import dataclasses
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,7 @@ from fedmia_jax import randomness, types
 from fedmia_jax.attacks import signals
 from fedmia_jax.audit import api
 from fedmia_jax.config import parsing
-from fedmia_jax.engine import collection, planning
+from fedmia_jax.engine import audits, collection, planning
 from fedmia_jax.learning import networks
 from fedmia_jax.storage import artifacts, workdir
 
@@ -99,6 +100,38 @@ def test_attacks_see_members(tables):
     assert (
         tables["intervals"].filter(pl.col("attack") == "sequence_lira", pl.col("view") == "bracket")["auc"].min() > 0.8
     )
+
+
+def test_an_audit_that_is_interrupted_goes_on_with_the_next_piece(finished, tables, run_sweep, tmp_path, monkeypatch):
+    """Two pieces are missing, the run is interrupted between them, and the next computes the second alone."""
+    folder, planned = tmp_path / "run", finished.planned
+    shutil.copytree(finished.folder / "run", folder)
+    (marks,) = planned.audits.values()
+    assert [planned.task_of[mark].piece for mark in marks] == ["source_loss", *NAMES]
+    for mark in marks:
+        if planned.task_of[mark].piece in ("loss", "delta_phi"):
+            shutil.rmtree(folder / "artifacts" / finished.kept.index[planned.unit_of[mark]][0].name)
+    for name in workdir.TABLES:
+        (folder / f"{name}.parquet").unlink()
+    computed, study = [], api.study
+
+    def interrupted(scorer, piece, *, on_broken):
+        if piece == "delta_phi" and piece not in computed:
+            computed.append(piece)
+            raise KeyboardInterrupt
+        computed.append(piece)
+        return study(scorer, piece, on_broken=on_broken)
+
+    monkeypatch.setattr(audits.api, "study", interrupted)
+    values = parsing.nest(finished.settings.flat)
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(values, folder, keep_models=True)
+    assert not (folder / "intervals.parquet").exists()
+    _, again = run_sweep(values, folder, keep_models=True)
+    assert computed == ["loss", "delta_phi", "delta_phi"]
+    assert again.equals(finished.table, null_equal=True)
+    for name, table in tables.items():
+        assert pl.read_parquet(folder / f"{name}.parquet").equals(table, null_equal=True)
 
 
 def test_references_of_other_records(run_sweep, finished, tmp_path):
