@@ -26,7 +26,7 @@ import jax
 import rich.console
 from absl import flags
 
-from fedmia_jax import data, errors, registry, report
+from fedmia_jax import data, errors, files, registry, report
 from fedmia_jax.config import flags as command_line
 from fedmia_jax.config import sweeps
 from fedmia_jax.data import arrays, dataset
@@ -172,15 +172,26 @@ def prepare(values: flags.FlagValues, console: rich.console.Console) -> None:
 
 
 def measure(values: flags.FlagValues, console: rich.console.Console) -> None:
-    """Measures training speed."""
+    """Measures training speed, and writes the table where `--out` says."""
+    if values.out is not None and not values.out.endswith(".md"):
+        raise errors.InputError(f"--out={values.out}: --mode=benchmark writes --out=FILE.md")
     settings = sweeps.expand(values.config).settings
     with jax.default_matmul_precision(settings.get("compute.precision")):
-        print_outline(benchmark.run(settings, console), console)
+        measured = benchmark.run(settings, console)
+    print_outline(measured, console)
+    if values.out is not None:
+        with files.replacing(values.out) as file:
+            file.write(f"{to_table(measured).to_markdown()}\n".encode())
 
 
 def print_outline(content: outline.Outline, console: rich.console.Console) -> None:
     """Prints a table of the engine."""
-    console.print(tables.Table(content.title, content.header, content.rows, content.caption).to_rich())
+    console.print(to_table(content).to_rich())
+
+
+def to_table(content: outline.Outline) -> tables.Table:
+    """A table of the engine as the report shows tables."""
+    return tables.Table(content.title, content.header, content.rows, content.caption)
 
 
 def config_name(values: flags.FlagValues) -> str:

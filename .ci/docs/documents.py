@@ -112,8 +112,8 @@ def _run(program: str, names: dict[str, Any]) -> tuple[list[Any], list[str]]:
         for statement in ast.parse(textwrap.dedent(program)).body:
             if not isinstance(statement, ast.Expr):
                 exec(compile(ast.Module([statement], []), "<numbers>", "exec"), names)
-            elif not any(isinstance(node, ast.Name) for node in ast.walk(statement)):
-                return [], [f"{ast.unparse(statement)} is typed; name its source, or say given(why, ..)"]
+            elif typed := [ast.unparse(part) for part in _parts(statement.value) if not _named(part)]:
+                return [], [f"{typed[0]} is typed; name its source, or say given(why, ..)"]
             else:
                 values += _flatten(eval(compile(ast.Expression(statement.value), "<numbers>", "eval"), names))
     except AssertionError:
@@ -121,6 +121,20 @@ def _run(program: str, names: dict[str, Any]) -> tuple[list[Any], list[str]]:
     except Exception as error:
         return [], [f"{type(error).__name__}: {error}"]
     return values, []
+
+
+def _parts(value: ast.expr) -> Iterator[ast.expr]:
+    """The expressions in a list or tuple that is written out, one by one."""
+    if isinstance(value, ast.List | ast.Tuple):
+        for part in value.elts:
+            yield from _parts(part)
+    else:
+        yield value
+
+
+def _named(part: ast.expr) -> bool:
+    """Whether an expression names anything."""
+    return any(isinstance(node, ast.Name) for node in ast.walk(part))
 
 
 def _flatten(value: Any) -> Iterator[Any]:

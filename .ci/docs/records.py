@@ -37,7 +37,14 @@ def cores(records: str) -> int:
 def overview() -> documents.Table:
     """Returns the attack accuracies on all sets of records, a row each."""
     late = [f"attack on N1 after {' / '.join(snapshots)}" for snapshots in LATE]
-    header = ["records; federation / test / shadow pool", "test", "attack, centralised", *late, "union, C5N3", "held out"]
+    header = [
+        "records; federation / test / shadow pool",
+        "test",
+        "attack, centralised",
+        *late,
+        "union, C5N3",
+        "held out",
+    ]
     return documents.Table(header, [_row(records) for records in RECORDS])
 
 
@@ -45,7 +52,7 @@ def _row(records: str) -> list[str]:
     """The row of one set of records."""
     cells = [central(records, "test"), central(records, "attack")]
     late = [" / ".join(model(records, snapshot, "N1 attack").text for snapshot in snapshots) for snapshots in LATE]
-    held_out = sources.says(path(records), r"held-out shadows: ([\d.]+)")[0]
+    held_out = sources.says(path(records), r"held-out shadows: ([\d.]+\d)")[0]
     union = model(records, LATE[-1][-1], "union attack").text
     return [f"{_title(records)}; {_pools(records)}", *(cell.text for cell in cells), *late, union, held_out]
 

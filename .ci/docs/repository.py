@@ -119,6 +119,8 @@ def take(workdir: pathlib.Path, folder: pathlib.Path) -> None:
       workdir: of the run.
       folder: where to; if it has figures already, those are renewed and no others are added.
     """
+    if not (workdir / "report.md").exists():
+        raise SystemExit(f"{workdir}: no report.md; has the run ended?")
     shown = sorted(path.name for path in (folder / "figures").glob("*.png"))
     shown = shown or sorted(path.name for path in (workdir / "figures").glob("*.png"))
     (folder / "figures").mkdir(parents=True, exist_ok=True)
@@ -132,7 +134,8 @@ def take(workdir: pathlib.Path, folder: pathlib.Path) -> None:
             stages[stage] = round(stages.get(stage, 0.0) + line["seconds"], 1)
     run = json.loads((workdir / "config.json").read_text())
     settings = run["settings"]
-    settings["data"]["path"] = pathlib.PurePath(settings["data"]["path"] or "").name or None
+    if settings["data"].get("path"):
+        settings["data"]["path"] = pathlib.PurePath(settings["data"]["path"]).name
     environment = json.loads((workdir / "environment.json").read_text())
     content = {"title": run["title"], "seconds": stages, "settings": settings, "environment": environment}
     (folder / "run.json").write_text(json.dumps(content, indent=2) + "\n")

@@ -6,6 +6,7 @@ Everything public here is a name of theirs.
 import dataclasses
 import functools
 import importlib
+import itertools
 import json
 import pathlib
 import re
@@ -150,7 +151,20 @@ def _sheets(path: pathlib.Path) -> list[Sheet]:
             lines.append([part.strip() for part in line.strip()[1:-1].split("|")])
             continue
         if lines:
-            tables.append(Sheet(title, lines[0], lines[2:]))
+            tables.append(Sheet(title, _distinct(lines[0]), _filled(lines[2:])))
             lines = []
         title = line.lstrip("# ") if line.startswith("#") else title
     return tables
+
+
+def _distinct(header: list[str]) -> list[str]:
+    """A header in which a name that comes again has its number behind it, such as `attack (2)`."""
+    times = [header[: place + 1].count(name) for place, name in enumerate(header)]
+    return [name if time == 1 else f"{name} ({time})" for name, time in zip(header, times, strict=True)]
+
+
+def _filled(rows: list[list[str]]) -> list[list[str]]:
+    """Rows in which an empty first cell is the one above."""
+    for above, row in itertools.pairwise(rows):
+        row[0] = row[0] or above[0]
+    return rows

@@ -33,7 +33,7 @@ def make_flags(default_config: str) -> flags.FlagValues:
     config_flags.DEFINE_config_file("config", default_config, "Settings: FILE.py[:ARG].", flag_values=values)
     flags.DEFINE_enum("mode", "run", MODES, "What to do.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Where results go. Default: runs/NAME-FINGERPRINT.", flag_values=values)
-    flags.DEFINE_string("out", None, "File that --mode=prepare writes, ending in .npz.", flag_values=values)
+    flags.DEFINE_string("out", None, "File that --mode=prepare (.npz) or benchmark (.md) writes.", flag_values=values)
     flags.DEFINE_integer(
         "cpu_devices",
         None,

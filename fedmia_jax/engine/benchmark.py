@@ -76,7 +76,7 @@ def make_ways(plans: runs.Plans, *, batch_size: int) -> dict[str, tuple[Callable
     if importlib.util.find_spec("torch"):
         import torch
 
-        name = f"PyTorch, 1 model, {torch.get_num_threads()} threads"
+        name = f"PyTorch {torch.__version__}, 1 model, {torch.get_num_threads()} threads"
         ways[name] = (_torch_way(plans, features, labels, batch_size=batch_size), steps)
     for number in (1, plans.settings.get("shadow.count")):
         way = _jax_way(plans, features, labels, batch_size=batch_size, num_models=number)
