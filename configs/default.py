@@ -1,6 +1,6 @@
 """The main job: a federation of three nodes attacked at every hand-off.
 
-    python launch.py                                    # two and a half minutes on 2 cores, no file needed
+    python launch.py                                    # some minutes on 2 cores, no file needed
     python launch.py --config=configs/default.py:quick  # under a minute, compilation included
 
 100 classes, 3 nodes, 5 cycles, 100 local epochs, 10 shadows, on synthetic purchases. Expected: the centralised target

@@ -1,9 +1,13 @@
 """Numbers in documents: each is what its source says, whatever is changed makes the check fail."""
 
+import importlib.util
 import pathlib
+import re
 import sys
 
 import pytest
+
+from fedmia_jax.config import schema
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / ".ci" / "docs"))
@@ -130,6 +134,26 @@ def test_a_changed_report_is_noticed_and_written_into_the_page(pages):
 )
 def test_a_value_is_spelt_like_the_numeral_it_replaces(value, like, spelt):
     assert documents.spell(value, like) == spelt
+
+
+def test_what_a_command_has_made_is_locked():
+    page = "A table:\n\n<!-- coverage -->\n| 0.95 |\n<!-- /coverage -->\n\nThen 7.\n"
+    assert [match[0] for match in documents.numerals(page)] == ["7"]
+    assert documents.locked(page) != documents.locked(page.replace("0.95", "0.94"))
+    assert documents.locked(page) == documents.locked(page.replace("Then 7", "Then"))
+
+
+@pytest.mark.parametrize("page", repository.Repository(ROOT, {}).pages())
+def test_commands_in_documents_name_fields_and_files_that_exist(page):
+    text = (ROOT / page).read_text()
+    fields = {"replicates", *schema.fields()}
+    for field in re.findall(r"--config\.([\w.]+)=", text):
+        assert field.removeprefix("sweep.") in fields | {"X", "FIELD"}, field
+    for name, arg in re.findall(r"--config=(configs/\w+\.py)(?::(\w+))?", text):
+        spec = importlib.util.spec_from_file_location("config_of_document", ROOT / name)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        module.get_config(arg) if arg else module.get_config()
 
 
 def test_numerals_are_found_in_prose_and_tables_only():

@@ -13,7 +13,7 @@ without a value is an error, and so is a value that is typed rather than named (
 gives a `Table` makes the whole next table of the stretch.
 
 Code, names with digits and the numbers of lists have no source; they are locked: a digest of them must be the one in
-`docs/locked.json`. What a command has made, from `<!-- made by: COMMAND -->` to `<!-- end -->`, is locked too.
+`docs/locked.json`. What a command has made, from `<!-- NAME -->` to `<!-- /NAME -->`, is locked too.
 """
 
 import ast
@@ -27,7 +27,7 @@ from typing import Any
 
 COMMENT = re.compile(r"^ *<!-- numbers\n(.*?)-->\n", re.DOTALL | re.MULTILINE)
 LOCKED = re.compile(
-    r"^<!-- made by: .*?^<!-- end -->$"  # what a command has made
+    r"^<!-- (?P<made>\w+) -->$.*?^<!-- /(?P=made) -->$"  # what a command has made
     r"|^ *```.*?^ *```$"  # fenced code
     r"|^ *\n(?: {4}[^\n]*\S[^\n]*\n(?: *\n(?= {4} *\S))*)+"  # indented code
     r"|`[^`]+`"  # code in a line
