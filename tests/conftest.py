@@ -6,6 +6,7 @@ import functools
 import io
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,10 +25,11 @@ import processes  # noqa: E402
 import pytest  # noqa: E402
 import rich.console  # noqa: E402
 
+import launch  # noqa: E402
 from fedmia_jax import randomness, types  # noqa: E402
 from fedmia_jax.attacks import trajectory  # noqa: E402
 from fedmia_jax.config import parsing, schema, sweeps  # noqa: E402
-from fedmia_jax.engine import experiment, lab, plan, planning, progress, runs, tasks  # noqa: E402
+from fedmia_jax.engine import devices, experiment, lab, plan, planning, progress, runs, tasks  # noqa: E402
 from fedmia_jax.learning import networks, training  # noqa: E402
 from fedmia_jax.storage import artifacts  # noqa: E402
 from fedmia_jax.storage import workdir as workdirs  # noqa: E402
@@ -118,6 +120,25 @@ def differ() -> Callable[[Any, Any], bool]:
             np.array_equal(leaf, twin) for leaf, twin in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True)
         )
     )
+
+
+@pytest.fixture
+def launched(monkeypatch, tmp_path, capsys) -> Callable[..., tuple[int, str, str]]:
+    """`launched(*args)`: runs `launch.py` in this process and an empty folder; returns (exit code, stdout, stderr)."""
+    monkeypatch.setattr(devices, "start", lambda num_cpu_devices: None)  # the session has started it
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["launch.py", *args])
+        code = 0
+        try:
+            launch.main()
+        except SystemExit as stop:
+            code = stop.code
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 import importlib
 import json
 import pathlib
-import sys
 
 import numpy as np
 import polars as pl
@@ -12,7 +11,7 @@ import pytest
 import launch
 from fedmia_jax import attacks, data, defenses, protocols
 from fedmia_jax.config import parsing, schema
-from fedmia_jax.engine import devices, runs
+from fedmia_jax.engine import runs
 from fedmia_jax.storage import artifacts
 
 SMALL = [
@@ -28,24 +27,14 @@ SMALL = [
 
 
 @pytest.fixture
-def command(monkeypatch, tmp_path, capsys, quick_compilation):
-    """`command(*flags)`: runs `launch.py` in an empty folder; returns (exit code, stdout, stderr)."""
-    root = pathlib.Path(launch.__file__).parent
-    monkeypatch.setattr(devices, "start", lambda num_cpu_devices: None)  # the session has started it
-    monkeypatch.chdir(tmp_path)
+def command(launched, quick_compilation):
+    """`command(*flags)`: a small run; returns (exit code, stdout, stderr)."""
+    config = f"--config={pathlib.Path(launch.__file__).parent / 'configs/default.py'}"
 
     def call(*args: str) -> tuple[int, str, str]:
-        config = f"--config={root / 'configs/default.py'}"
         attack = [] if any("attack.names" in arg for arg in args) else ["--config.attack.names=('loss',)"]
-        monkeypatch.setattr(sys, "argv", ["launch.py", config, "--workdir=run", *SMALL, *attack, *args])
-        code = 0
-        try:
-            with quick_compilation():
-                launch.main()
-        except SystemExit as stop:
-            code = stop.code
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
+        with quick_compilation():
+            return launched(config, "--workdir=run", *SMALL, *attack, *args)
 
     return call
 

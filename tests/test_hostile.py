@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import launch
-from fedmia_jax.engine import devices
 
 ROOT = pathlib.Path(launch.__file__).resolve().parent
 SMALL = [
@@ -30,21 +29,12 @@ SMALL = [
 
 
 @pytest.fixture
-def command(monkeypatch, tmp_path, capsys, quick_compilation):
+def command(launched, quick_compilation):
     """`command(*flags)`: runs `launch.py` in an empty folder; returns (exit code, stdout, stderr)."""
-    monkeypatch.setattr(devices, "start", lambda num_cpu_devices: None)  # the session has started it
-    monkeypatch.chdir(tmp_path)
 
     def call(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["launch.py", *args])
-        code = 0
-        try:
-            with quick_compilation():
-                launch.main()
-        except SystemExit as stop:
-            code = stop.code
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
+        with quick_compilation():
+            return launched(*args)
 
     return call
 

@@ -13,7 +13,6 @@ import pytest
 
 import launch
 from fedmia_jax.data import pools
-from fedmia_jax.engine import devices
 
 SMALL = [
     "--config.data.num_records=400",
@@ -37,24 +36,16 @@ def quick_compilation():
 
 
 @pytest.fixture
-def command(monkeypatch, tmp_path, capsys):
+def command(launched, tmp_path):
     """Runs `launch.py` with flags in an empty folder; returns (exit code, stdout, stderr)."""
     root = pathlib.Path(launch.__file__).parent
-    monkeypatch.setattr(devices, "start", lambda num_cpu_devices: None)  # the session has started it
-    monkeypatch.chdir(tmp_path)
 
-    def call(*args: str):
+    def call(*args: str) -> tuple[int, str, str]:
         flags = [arg.replace("{tmp}", str(tmp_path)) for arg in args]
         if not any(arg.startswith("--config=") for arg in flags):
             flags.insert(0, f"--config={root / 'configs/default.py'}")
-        monkeypatch.setattr(sys, "argv", ["launch.py", *flags])
-        code = 0
-        try:
-            launch.main()
-        except SystemExit as stop:
-            code = stop.code
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err.replace(str(tmp_path), "{tmp}").replace(str(root), "{root}")
+        code, out, err = launched(*flags)
+        return code, out, err.replace(str(tmp_path), "{tmp}").replace(str(root), "{root}")
 
     return call
 
