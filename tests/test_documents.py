@@ -1,6 +1,7 @@
 """Numbers in documents: each is what its source says, whatever is changed makes the check fail."""
 
 import importlib.util
+import json
 import pathlib
 import re
 import sys
@@ -134,6 +135,30 @@ def test_a_changed_report_is_noticed_and_written_into_the_page(pages):
 )
 def test_a_value_is_spelt_like_the_numeral_it_replaces(value, like, spelt):
     assert documents.spell(value, like) == spelt
+
+
+def test_the_report_of_a_run_is_taken(tmp_path):
+    run, folder = tmp_path / "run", tmp_path / "docs" / "run"
+    with pytest.raises(SystemExit, match="has the run ended"):
+        repository.take(run, folder)
+    (run / "figures").mkdir(parents=True)
+    (folder / "figures").mkdir(parents=True)
+    (folder / "figures" / "old.png").touch()
+    (run / "report.md").write_text("# Run\n\n![roc](figures/roc.png)\n")
+    (run / "figures" / "roc.png").write_bytes(b"roc")
+    (run / "config.json").write_text('{"title": "t", "settings": {"data": {"path": "/home/me/x.csv"}}}')
+    (run / "environment.json").write_text('{"cpu_count": 2}')
+    stages = [("a: 2 models", 1.0), ("a: 3 models", 2.5), ("b", 0.25)]
+    lines = [{"stage": stage, "seconds": seconds, "peak_mib": 1} for stage, seconds in stages]
+    (run / "metrics.jsonl").write_text(
+        "".join(f"{json.dumps(line)}\n" for line in [*lines, {"stage": "a", "seconds": 9}])
+    )
+    repository.take(run, folder)
+    assert [path.name for path in (folder / "figures").iterdir()] == ["roc.png"]
+    taken = json.loads((folder / "run.json").read_text())
+    assert taken["seconds"] == {"a": 3.5, "b": 0.2}
+    assert taken["settings"]["data"]["path"] == "x.csv"
+    assert (folder / "report.md").read_text() == (run / "report.md").read_text()
 
 
 def test_what_a_command_has_made_is_locked():

@@ -117,16 +117,15 @@ def take(workdir: pathlib.Path, folder: pathlib.Path) -> None:
 
     Args:
       workdir: of the run.
-      folder: where to; if it has figures already, those are renewed and no others are added.
+      folder: where to; its `figures` are replaced.
     """
     if not (workdir / "report.md").exists():
         raise SystemExit(f"{workdir}: no report.md; has the run ended?")
-    shown = sorted(path.name for path in (folder / "figures").glob("*.png"))
-    shown = shown or sorted(path.name for path in (workdir / "figures").glob("*.png"))
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / "figures", ignore_errors=True)
+    (folder / "figures").mkdir(parents=True)
     shutil.copy(workdir / "report.md", folder / "report.md")
-    for name in shown:
-        shutil.copy(workdir / "figures" / name, folder / "figures" / name)
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", (workdir / "report.md").read_text()):
+        shutil.copy(workdir / picture, folder / picture)
     stages: dict[str, float] = {}
     for line in map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines()):
         if "peak_mib" in line:
