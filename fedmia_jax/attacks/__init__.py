@@ -1,8 +1,9 @@
 """The attacks by name: one file a family, one of two contracts, one line each in a registry.
 
 An attack on one model is a fit and a score. `fit` sees the adversary's own shadows, whose membership it knows; `score`
-then reads the signals of any snapshot. An attack with references reads phi of all snapshots and compares it with
-reference federations. Thresholds come from shadows and references, never from the records under attack.
+then reads the signals of any snapshot. An attack with references reads one signal of all snapshots, phi or another that
+its factory names, and compares it with reference federations. Thresholds come from shadows and references, never from
+the records under attack.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ from typing import Any
 
 from fedmia_jax import errors, options, registry
 from fedmia_jax.attacks import (
+    base,
     calibration,
     contract,
     delta,
@@ -20,6 +22,7 @@ from fedmia_jax.attacks import (
     peers,
     rmia,
     sequence,
+    signals,
     thresholds,
     trajectory,
 )
@@ -32,6 +35,8 @@ ATTACKS: dict[str, contract.Factory] = {
     "lira_offline": lira.OFFLINE,
     "rmia_online": rmia.ONLINE,
     "rmia_offline": rmia.OFFLINE,
+    "base_online": base.ONLINE,
+    "base_offline": base.OFFLINE,
     "calibration": calibration.CALIBRATION,
     **delta.FACTORIES,
     "peers": peers.PEERS,
@@ -134,3 +139,22 @@ def make_reference_attacks(chosen: Chosen, setup: contract.Setup) -> dict[str, c
             with registry.calling(name, field="attack.names"):
                 made[name] = factory.make(options.read(factory.options, dict(chosen.values)), setup)
     return made
+
+
+def signals_read(chosen: Chosen) -> dict[str, signals.Signal]:
+    """Returns the signal that each attack with references among the chosen ones reads, by the attack's name.
+
+    Raises:
+      InputError: a foreign attack whose `signal` gives something else.
+    """
+    read = {}
+    for name in chosen.names:
+        factory = find(name)
+        if isinstance(factory, contract.ReferenceAttackFactory):
+            with registry.calling(name, field="attack.names"):
+                read[name] = factory.signal(options.read(factory.options, dict(chosen.values)))
+            if not isinstance(read[name], signals.Signal):
+                raise errors.InputError(
+                    f"attack.names={name!r}: its signal is a {type(read[name]).__name__}, not Signal"
+                )
+    return read

@@ -1,9 +1,9 @@
 """What every attack gives.
 
 Two kinds. A `ModelAttack` reads the logits of one model, and learns from models whose training records it knows. A
-`ReferenceAttack` reads one number for each record and snapshot, `signals.phi`, and compares it with what reference
-federations, trained like the target, say of the same record. A registry holds the factory of either, which also says
-what options the attack has.
+`ReferenceAttack` reads one number for each record and snapshot, such as `signals.phi`, and compares it with what
+reference federations, trained like the target, say of the same record. A registry holds the factory of either, which
+also says what options the attack has, and which signal it reads.
 
 A node is an index from 0, and the index N stands for the union of all nodes.
 """
@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from fedmia_jax import options, types
+from fedmia_jax.attacks import signals
 from fedmia_jax.schedule import Schedule
 
 Fitted = Mapping[str, Any]  # arrays by name, nested mappings allowed
@@ -44,7 +45,7 @@ class ModelAttack(NamedTuple):
 class KnownRecords:
     """What J reference federations say of M records, as arrays for compiled programs."""
 
-    phi: Shaped[Array, "J T M"]  # f32
+    phi: Shaped[Array, "J T M"]  # f32, or the signal that the attack's factory names instead
     owners: Shaped[Array, "J M"]  # i32, index of the node that trained on the record, -1 for none
 
 
@@ -72,7 +73,8 @@ class ReferenceAttack(NamedTuple):
       prepare: `(fitted, node i32[]) -> ready`, what it takes to attack one node; without `combine`, N stands for the
         union of all.
       score: `(ready, phi f32[T, M]) -> f32[T, M]` at each snapshot by itself, or `(ready, phi, Sight) -> f32[M]` from
-        all snapshots seen, where there is a `combine`; higher means member.
+        all snapshots seen, where there is a `combine`; higher means member. Another signal comes in place of phi where
+        the factory names one.
       combine: `(f32[N, M]) -> f32[M]`, the score of the union from those of the nodes. An attack that reads several
         snapshots together has one, since trajectories of different nodes' members have little in common.
       suffices: `(schedule, mask bool[T], node) -> bool`, on the host: whether a view shows what the attack needs; for
@@ -114,6 +116,12 @@ class ModelAttackFactory:
     options: type = options.NoOptions
 
 
+def _reads_phi(settings: Any) -> signals.Signal:
+    """What attacks read that name no signal."""
+    del settings
+    return signals.PHI
+
+
 @dataclasses.dataclass(frozen=True)
 class ReferenceAttackFactory:
     """An attack with reference federations in a registry.
@@ -121,10 +129,12 @@ class ReferenceAttackFactory:
     Attributes:
       make: `(options, Setup) -> ReferenceAttack`.
       options: the group of options that it reads, declared beside it.
+      signal: `(options) -> Signal`, what the attack reads of every record at every snapshot, of targets and references.
     """
 
     make: Callable[[Any, Setup], ReferenceAttack]
     options: type = options.NoOptions
+    signal: Callable[[Any], signals.Signal] = _reads_phi
 
 
 Factory = ModelAttackFactory | ReferenceAttackFactory

@@ -2,7 +2,8 @@
 
 Source: Zarifzadeh, Liu and Shokri (2024), Eq. (4) and (10): Pr_z[LR(x, z) >= gamma], where LR(x, z) is
 (p(x | target) / p(x)) / (p(z | target) / p(z)) and p(.) the mean over reference models. Departure: z are drawn from the
-scored records, whose membership the attack does not look at.
+scored records, whose membership the attack does not look at. The signal is the logit of p(x), see
+`signals.at_temperature`.
 """
 
 import dataclasses
@@ -23,7 +24,12 @@ LEAST = 1e-30  # probabilities below count as this; exp(-69)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """When a record beats another, and what is believed of records that no reference trained on."""
+    """What is read, when a record beats another, and what is believed of records that no reference trained on."""
+
+    rmia_temperature: float = options.option(
+        2.0, "RMIA: number that logits are divided by before their softmax", above=0.0
+    )
+    rmia_softmax: str = options.option("softmax", "RMIA: how logits become p(x)", choices=tuple(signals.SOFTMAXES))
 
     gamma: float = options.option(1.0, "RMIA: ratio by which a record must beat a population record", low=1.0)
     offline_a: float = options.option(
@@ -36,6 +42,18 @@ def log_mean(phi: Float[Array, "J T M"], weights: Float[Array, "J M"]) -> Float[
     logs = -signals.loss(phi)
     total = jax.nn.logsumexp(logs, axis=0, b=weights[:, None])
     return jnp.maximum(total - jnp.log(jnp.maximum(weights.sum(axis=0), 1)), jnp.log(LEAST))
+
+
+def log_marginal(references: contract.KnownRecords) -> Float[Array, "T M"]:
+    """Returns the log of p(x), the mean of the references with and without each record, each half.
+
+    Where most records are in no reference, the references are those of the offline attack, and p(x) is theirs.
+    """
+    held = references.owners >= 0
+    out = log_mean(references.phi, (~held).astype(references.phi.dtype))
+    both = jnp.logaddexp(out, log_mean(references.phi, held.astype(references.phi.dtype))) - jnp.log(2.0)
+    known = held.any(axis=0)
+    return jnp.where(known & (jnp.mean(known) > LEAST_KNOWN), both, out)
 
 
 def ratios(phi: Float[Array, "*shape"], reference: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -67,14 +85,9 @@ def make_attack(settings: Options, setup: contract.Setup, *, online: bool) -> co
 
     def fit(key: jax.Array, references: contract.KnownRecords) -> contract.Fitted:
         del key
-        out = log_mean(references.phi, (references.owners < 0).astype(references.phi.dtype))
-        held = (references.owners >= 0).astype(references.phi.dtype)
         if online:
-            known = held.sum(axis=0) > 0
-            known &= jnp.mean(known) > LEAST_KNOWN  # else the references are those of the offline attack
-            both = jnp.logaddexp(out, log_mean(references.phi, held)) - jnp.log(2.0)
-            return {"reference": jnp.where(known, both, out)}
-        a = settings.offline_a
+            return {"reference": log_marginal(references)}
+        a, out = settings.offline_a, log_mean(references.phi, (references.owners < 0).astype(references.phi.dtype))
         return {"reference": jnp.log(((1 + a) * jnp.exp(out) + (1 - a)) / 2)}
 
     def prepare(fitted: contract.Fitted, node: jax.Array) -> jax.Array:
@@ -89,5 +102,10 @@ def make_attack(settings: Options, setup: contract.Setup, *, online: bool) -> co
     return contract.ReferenceAttack(fit, prepare, score)
 
 
-ONLINE = contract.ReferenceAttackFactory(functools.partial(make_attack, online=True), Options)
-OFFLINE = contract.ReferenceAttackFactory(functools.partial(make_attack, online=False), Options)
+def signal(settings: Options) -> signals.Signal:
+    """Returns the logit of p(x) at the attack's temperature."""
+    return signals.at_temperature(settings.rmia_temperature, softmax=settings.rmia_softmax)
+
+
+ONLINE = contract.ReferenceAttackFactory(functools.partial(make_attack, online=True), Options, signal)
+OFFLINE = contract.ReferenceAttackFactory(functools.partial(make_attack, online=False), Options, signal)

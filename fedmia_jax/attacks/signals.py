@@ -2,8 +2,12 @@
 
 All of `phi`, `loss`, `entropy` and `modified_entropy` are sums of terms computed from log-probabilities, so that a
 probability that rounds to one still tells records apart.
+
+A `Signal` is one number for each record under the name that it is kept by. An attack with references says which one it
+reads; most read `PHI`.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -11,6 +15,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from fedmia_jax import types
+
+TAYLOR_ORDER = 4  # of the exponential function in `sm_taylor`; even, so that it is positive everywhere
+SOFT_MARGIN = 0.6  # that `sm_taylor` takes off the label's logit
 
 
 def make_signals(apply_fn: types.ApplyFn) -> Callable[..., types.Signals]:
@@ -69,3 +76,62 @@ def modified_entropy(signals: types.Signals) -> Float[Array, "..."]:
     wrong = jnp.where(top, rest, wrong)
     odds = phi(signals)
     return jax.nn.sigmoid(-odds) * loss(odds) + jnp.sum(jnp.where(label, 0.0, jnp.exp(logs) * wrong), axis=-1)
+
+
+def phi_of_taylor(signals: types.Signals) -> Float[Array, "..."]:
+    """Returns the logit of the label's probability under the soft-margin Taylor softmax; higher means member.
+
+    With t the Taylor polynomial of exp, p_y = t(z_y - m) / (t(z_y - m) + sum_{k != y} t(z_k)). Source: Zarifzadeh, Liu
+    and Shokri (2024), SM-Taylor-Softmax, order 4 and margin m = 0.6. Departure: their code stops at the third power,
+    which is negative below -1.6; the fourth, of their formula, is not.
+    """
+    label = jax.nn.one_hot(signals.labels, signals.logits.shape[-1], dtype=bool)
+    own = jnp.take_along_axis(signals.logits, signals.labels[..., None], axis=-1)[..., 0]
+    others = jnp.sum(jnp.where(label, 0.0, _taylor(signals.logits)), axis=-1)
+    return jnp.log(_taylor(own - SOFT_MARGIN)) - jnp.log(others)
+
+
+def _taylor(values: jax.Array) -> jax.Array:
+    """The first terms of exp(values), by Horner's rule."""
+    total = jnp.ones_like(values)
+    for power in range(TAYLOR_ORDER, 0, -1):
+        total = 1 + values / power * total
+    return total
+
+
+SOFTMAXES: dict[str, Callable[[types.Signals], jax.Array]] = {"softmax": phi, "sm_taylor": phi_of_taylor}
+
+
+@dataclasses.dataclass(frozen=True)
+class Signal:
+    """A number for each record and snapshot that is kept for attacks with references.
+
+    Attributes:
+      name: what evidence calls it; signals of one name are one signal.
+      read: `(Signals) -> f32[...]`, pure.
+    """
+
+    name: str
+    read: Callable[[types.Signals], jax.Array] = dataclasses.field(compare=False)
+
+
+PHI = Signal("phi", phi)
+
+
+def at_temperature(temperature: float, *, softmax: str = "softmax") -> Signal:
+    """Returns the logit of the label's probability when all logits are divided by a temperature.
+
+    Args:
+      temperature: above 0; at 1 the plain softmax gives `PHI`.
+      softmax: a name in `SOFTMAXES`.
+
+    Returns:
+      The signal, named like `phi@2.0` or `sm_taylor@2.0`.
+    """
+    if softmax == "softmax" and temperature == 1:
+        return PHI
+
+    def read(signals: types.Signals) -> jax.Array:
+        return SOFTMAXES[softmax](types.Signals(signals.logits / temperature, signals.labels))
+
+    return Signal(f"{'phi' if softmax == 'softmax' else softmax}@{float(temperature)}", read)

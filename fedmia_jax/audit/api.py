@@ -7,7 +7,7 @@ import jax
 
 from fedmia_jax import attacks as registered
 from fedmia_jax import options as declarations
-from fedmia_jax.attacks import contract
+from fedmia_jax.attacks import contract, signals
 from fedmia_jax.audit import evidence as inputs
 from fedmia_jax.audit import findings, scoring
 from fedmia_jax.audit import views as parties
@@ -85,7 +85,7 @@ def make_scorer(
         raise ValueError(f"attacks={attacks!r}, views={views!r}: give tuples of names")
     compared = [name for name in attacks if name not in evidence.model_scores]
     values = _option_values(compared, {} if options is None else options)
-    _check(evidence, compared)
+    _check(evidence, compared, values)
     return scoring.make_scorer(evidence, compared, views, values, jax.random.key(0) if key is None else key)
 
 
@@ -96,7 +96,7 @@ def study(scorer: scoring.Scorer, piece: str, *, on_broken: Callable[[str], None
         return findings.study(scorer, piece, on_broken=on_broken)
 
 
-def _check(evidence: inputs.Evidence, compared: Sequence[str]) -> None:
+def _check(evidence: inputs.Evidence, compared: Sequence[str], values: Mapping[str, Any]) -> None:
     """Raises where the evidence lacks what an attack needs."""
     for name in compared:
         if isinstance(registered.find(name), contract.ModelAttackFactory):
@@ -106,6 +106,13 @@ def _check(evidence: inputs.Evidence, compared: Sequence[str]) -> None:
             )
     if compared and evidence.references is None:
         raise ValueError(f"evidence.references: None, but {', '.join(compared)} compare with references; give some")
+    for attack, signal in registered.signals_read(registered.choose(tuple(compared), values)).items():
+        for owner, arrays in (("evidence", evidence), ("references", evidence.references)):
+            if signal != signals.PHI and arrays is not None and signal.name not in arrays.signals:
+                raise ValueError(
+                    f"{owner}.signals: no {signal.name!r}, which {attack!r} reads; give it, see attacks.signals, or "
+                    "set the options of the attack to a signal that is there"
+                )
 
 
 def _option_values(compared: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def _ranker(scorer: scoring.Scorer, way: str) -> Callable[[federations.Observer]
 
     def by_attack(observer: federations.Observer) -> jax.Array:
         score = scoring.score_nodes(scorer, way)
-        return score(scorer.phi[:num], scoring.sights(scorer, observer, num))[:, : scorer.nodes]
+        return score(scorer.signal(way)[:num], scoring.sights(scorer, observer, num))[:, : scorer.nodes]
 
     if way == SOURCE_LOSS:
         return by_loss

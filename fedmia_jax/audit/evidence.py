@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from fedmia_jax import types
+from fedmia_jax.attacks import signals
 from fedmia_jax.schedule import Schedule
 
 OUTSIDE = -1  # owner of a non-member
@@ -26,6 +27,7 @@ class References:
       phi: f32[J, T, M], the logit of the label's probability, of every record at every snapshot.
       owners: i32[J, M], index of the node that trained on the record, -1 for none.
       schedule: who trained when; None where it is the targets' schedule.
+      signals: f32[J, T, M] each, what attacks read instead of phi, by name; see `attacks.signals`.
 
     Raises:
       ValueError: arrays that do not belong together, or too few references.
@@ -34,6 +36,7 @@ class References:
     phi: types.Array
     owners: types.Array
     schedule: Schedule | None = None
+    signals: Mapping[str, types.Array] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_floats("references.phi", self.phi, ndim=3, letters="[J, T, M]")
@@ -45,6 +48,7 @@ class References:
             )
         _check_shape("references.owners", self.owners, (num_references, num_records), "[J, M]", "references.phi")
         _check_range("references.owners", self.owners, OUTSIDE, None, "-1 for a record that no node trained on")
+        _check_signals("references", self.signals, self.phi.shape, "[J, T, M]")
         if self.schedule is not None:
             _check_schedule("references", self.schedule, num_references, num_snapshots)
 
@@ -90,6 +94,7 @@ class Evidence:
       model_scores: attacks on one model by name.
       assigned: i32[S, M], the node that a record was assigned to before a coin left it out or not, -1 for none. A
         node's non-members are then those assigned to it, or to nobody.
+      signals: f32[S, T, M] each, what attacks read instead of phi, by name; the references have the same.
 
     Raises:
       ValueError: a field that does not belong to the others, by name, with its value and what would be right.
@@ -102,6 +107,7 @@ class Evidence:
     correct: types.Array | None = None
     model_scores: Mapping[str, ModelScores] = dataclasses.field(default_factory=dict)
     assigned: types.Array | None = None
+    signals: Mapping[str, types.Array] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_floats("evidence.phi", self.phi, ndim=3, letters="[S, T, M]")
@@ -118,6 +124,7 @@ class Evidence:
             _check_shape("evidence.correct", self.correct, self.phi.shape, "[S, T, M]", "evidence.phi")
             if self.correct.dtype != bool:
                 raise ValueError(f"evidence.correct: dtype {self.correct.dtype}, expected bool")
+        _check_signals("evidence", self.signals, self.phi.shape, "[S, T, M]")
         for name, attack in self.model_scores.items():
             field = f"evidence.model_scores[{name!r}].scores"
             _check_shape(field, attack.scores, self.phi.shape, "[S, T, M]", "evidence.phi")
@@ -155,6 +162,11 @@ class Evidence:
         return others_of(self.owners, self.assigned, node, nodes=self.nodes)
 
 
+def signal_of(arrays: Evidence | References, name: str) -> types.Array:
+    """Returns a signal of targets or references by its name."""
+    return arrays.phi if name == signals.PHI.name else arrays.signals[name]
+
+
 def members_of(owners: Int[types.Array, "..."], node: int, *, nodes: int) -> Bool[np.ndarray, "..."]:
     """Returns which records are a node's, or the union's where `node` is N."""
     owners = np.asarray(owners)
@@ -184,6 +196,13 @@ def _check_floats(field: str, array: types.Array, *, ndim: int, letters: str) ->
         raise ValueError(f"{field}: shape {array.shape}, expected {letters}, none of them 0")
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"{field}: dtype {array.dtype}, expected float32")
+
+
+def _check_signals(owner: str, named: Mapping[str, types.Array], expected: tuple[int, ...], letters: str) -> None:
+    """Raises where a signal does not have the shape of phi."""
+    for name, array in named.items():
+        _check_floats(f"{owner}.signals[{name!r}]", array, ndim=3, letters=letters)
+        _check_shape(f"{owner}.signals[{name!r}]", array, expected, letters, f"{owner}.phi")
 
 
 def _check_shape(field: str, array: types.Array, expected: tuple[int, ...], letters: str, other: str) -> None:

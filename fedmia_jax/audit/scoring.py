@@ -58,16 +58,20 @@ class Scorer:
       known: schedules of targets and references.
       observers: the parties of every view, by the name of the view.
       compared: the attacks with references, by name.
+      reads: the name of the signal that each of them reads.
       key: of all fits.
       fitted: what `score_nodes` has made.
+      placed: what `references` and `signal` have made, by the name of the signal.
     """
 
     arrays: evidence.Evidence
     known: federations.Federations
     observers: Mapping[str, Sequence[federations.Observer]]
     compared: Mapping[str, contract.ReferenceAttack]
+    reads: Mapping[str, str]
     key: jax.Array
     fitted: dict[str, NodeScores] = dataclasses.field(default_factory=dict)
+    placed: dict[str, tuple[contract.KnownRecords, jax.Array]] = dataclasses.field(default_factory=dict)
 
     @property
     def nodes(self) -> int:
@@ -79,21 +83,29 @@ class Scorer:
         """S."""
         return self.arrays.phi.shape[0]
 
-    @functools.cached_property
-    def references(self) -> contract.KnownRecords:
-        """The references that attacks are fitted on, in the common layout."""
-        assert self.arrays.references is not None
-        phi = jnp.asarray(self.arrays.references.phi[: -evidence.PSEUDO_TARGETS])
-        owners = jnp.asarray(self.arrays.references.owners[: -evidence.PSEUDO_TARGETS])
-        return contract.KnownRecords(federations.reorder(phi, self.known.orders(self.known.fitted)), owners)
+    def references(self, attack: str) -> contract.KnownRecords:
+        """Returns what the references that an attack is fitted on say by its signal, in the common layout."""
+        return self._placed(self.reads[attack])[0]
 
-    @functools.cached_property
-    def phi(self) -> Float[jax.Array, "F T M"]:
-        """The signals of targets and pseudo-targets, in the common layout."""
-        assert self.arrays.references is not None
-        pseudo = jnp.asarray(self.arrays.references.phi[-evidence.PSEUDO_TARGETS :])
-        phi = jnp.concatenate([jnp.asarray(self.arrays.phi), pseudo])
-        return federations.reorder(phi, self.known.orders(self.known.scored))
+    def signal(self, attack: str) -> Float[jax.Array, "F T M"]:
+        """Returns what an attack reads of targets and pseudo-targets, in the common layout."""
+        return self._placed(self.reads[attack])[1]
+
+    def _placed(self, name: str) -> tuple[contract.KnownRecords, jax.Array]:
+        """One signal of the references to fit on, and of targets and pseudo-targets."""
+        if name not in self.placed:
+            known, references = self.known, self.arrays.references
+            assert references is not None
+            fitted, pseudo = np.split(evidence.signal_of(references, name), [-evidence.PSEUDO_TARGETS])
+            scored = jnp.concatenate([jnp.asarray(evidence.signal_of(self.arrays, name)), jnp.asarray(pseudo)])
+            self.placed[name] = (
+                contract.KnownRecords(
+                    federations.reorder(jnp.asarray(fitted), known.orders(known.fitted)),
+                    jnp.asarray(references.owners[: -evidence.PSEUDO_TARGETS]),
+                ),
+                federations.reorder(scored, known.orders(known.scored)),
+            )
+        return self.placed[name]
 
     def observed(self) -> Iterator[tuple[str, federations.Observer, int]]:
         """Yields every view of single parties with its parties and the nodes that they attack."""
@@ -127,10 +139,12 @@ def make_scorer(
     known = federations.make_federations(arrays)
     observers = known.observers(view_names)
     compared: Mapping[str, contract.ReferenceAttack] = {}
+    chosen = attacks.choose(tuple(names), options)
     if names:
         setup = contract.Setup(arrays.nodes, _masks(known, observers, arrays.phi.shape[0]))
-        compared = attacks.make_reference_attacks(attacks.choose(tuple(names), options), setup)
-    return Scorer(arrays, known, observers, compared, key)
+        compared = attacks.make_reference_attacks(chosen, setup)
+    reads = {name: signal.name for name, signal in attacks.signals_read(chosen).items()}
+    return Scorer(arrays, known, observers, compared, reads, key)
 
 
 def _masks(
@@ -173,14 +187,14 @@ def score_with_references(scorer: Scorer, name: str) -> Iterator[Scored]:
     places = np.argsort(scorer.known.orders(scorer.known.scored), axis=1)  # of the snapshots in the layout
     observed = list(scorer.observed())
     for node in range(scorer.nodes + 1):
-        scores = np.asarray(score(prepare(fitted, jnp.int32(node)), scorer.phi))
+        scores = np.asarray(score(prepare(fitted, jnp.int32(node)), scorer.signal(name)))
         observers = [(view, observer) for view, observer, attacked in observed if attacked == node]
         yield from _alone(scorer, name, node, observers, scores, places)
 
 
 def fit(scorer: Scorer, name: str) -> Any:
     """Fits an attack on the references."""
-    return jax.jit(scorer.compared[name].fit)(scorer.key, scorer.references)
+    return jax.jit(scorer.compared[name].fit)(scorer.key, scorer.references(name))
 
 
 def score_nodes(scorer: Scorer, name: str) -> NodeScores:
@@ -259,7 +273,7 @@ def _together(scorer: Scorer, name: str) -> Iterator[Scored]:
             if not enough:
                 continue
             count = num if many else len(scorer.known.scored)
-            scores = np.asarray(score(scorer.phi[:count], sights(scorer, observer, count)))
+            scores = np.asarray(score(scorer.signal(name)[:count], sights(scorer, observer, count)))
             last = np.array([np.flatnonzero(mask)[-1] for mask in observer.masks[:num]])
             for node in enough:
                 limit = float("nan") if many else _threshold(scorer, node, scores[num:, node])

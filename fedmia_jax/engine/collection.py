@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import polars as pl
 
+from fedmia_jax.attacks import signals
 from fedmia_jax.audit import evidence, findings, rows
 from fedmia_jax.config import schema
 from fedmia_jax.engine import plan, runs, scoring, tasks
@@ -146,14 +147,15 @@ def gather(planned: plan.Plan, kept: artifacts.Artifacts, every_run: Sequence[ru
         ]
         targets.append(jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces))
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *targets)
-    references = [
-        np.concatenate([kept.read(planned.unit_of[task], f"c{cycle + 1}")["phi"] for cycle in cycles])
-        for task in recipes[0].references
-    ]
+    known = []
+    for task in recipes[0].references:
+        pieces = [kept.read(planned.unit_of[task], f"c{cycle + 1}")["signals"] for cycle in cycles]
+        known.append(jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces))
+    references = jax.tree.map(lambda *leaves: np.stack(leaves), *known)
     return evidence.Evidence(
-        phi=stacked["phi"],
+        **_named(stacked["signals"]),
         owners=np.stack([run.owners for run in every_run]),
-        references=evidence.References(phi=np.stack(references), owners=every_run[0].reference_owners),
+        references=evidence.References(**_named(references), owners=every_run[0].reference_owners),
         schedule=every_run[0].plans.schedule,
         correct=stacked["correct"],
         model_scores={
@@ -161,6 +163,12 @@ def gather(planned: plan.Plan, kept: artifacts.Artifacts, every_run: Sequence[ru
             for name in stacked["scores"]
         },
     )
+
+
+def _named(kept: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Kept signals as fields of the evidence: phi, and the others by name."""
+    others = {name: array for name, array in kept.items() if name != signals.PHI.name}
+    return {"phi": kept[signals.PHI.name], "signals": others}
 
 
 def schema_of(run: runs.Run) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def federate(
         tuple(reader.attacks for reader in readers),
         num_classes=run.dataset.num_classes,
         devices=devices,
-        phi=federations[0].with_phi,
+        kept=federations[0].kept,
     )
     records = place.records(run.dataset, devices)
     rows = np.stack([federation.run.scored for federation in federations])

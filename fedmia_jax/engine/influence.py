@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from fedmia_jax import attacks, options, registry
-from fedmia_jax.attacks import contract
+from fedmia_jax.attacks import contract, signals
 from fedmia_jax.config import schema
 from fedmia_jax.engine import runs
 
@@ -91,6 +91,12 @@ def describe(run: runs.Run, without: Sequence[str], more: Mapping[str, Any] | No
         "replicate": run.replicate,
         "code": code(run, counted),
     }
+
+
+def describe_signals(kept: Sequence[signals.Signal]) -> list[Any]:
+    """Returns what kept signals depend on: their names, and the sources of those that are not of this package."""
+    modules = [getattr(signal.read, "func", signal.read).__module__ for signal in kept]
+    return [[signal.name, registry.sources(f"{name}:read")] for signal, name in zip(kept, modules, strict=True)]
 
 
 def code(run: runs.Run, counted: Mapping[str, Any]) -> dict[str, str]:

@@ -48,7 +48,7 @@ class Plan:
         return fitted if reader.per_snapshot else jax.tree.map(lambda leaf: leaf[None], fitted)
 
     def scored(self, kept: artifacts.Artifacts, task: str, piece: str, reader: tasks.Reader) -> dict[str, Any]:
-        """Returns what a task left of one piece: `correct`, perhaps `phi`, and a reader's `scores` and `threshold`."""
+        """Returns what a task left of a piece: `correct`, perhaps `signals`, a reader's `scores` and `threshold`."""
         contents = kept.read(self.unit_of[task], piece)
         number = str(self.task_of[task].readers.index(reader))
-        return {name: contents[name] for name in ("correct", "phi") if name in contents} | contents[number]
+        return {name: contents[name] for name in ("correct", "signals") if name in contents} | contents[number]

@@ -94,7 +94,7 @@ def _federation(run: runs.Run, shards: pools.Shards, number: int | None = None) 
     task = tasks.Federation(run, shards, number)
     depends = influence.describe(run, task.WITHOUT)
     contents = [digest(shards.indices, shards.mask), digest(run.scored), digest(run.plans.order)]
-    return fingerprint("federation", depends, contents, task.with_phi, number), task
+    return fingerprint("federation", depends, contents, influence.describe_signals(task.kept), number), task
 
 
 def _model(run: runs.Run, rows: np.ndarray, purpose: randomness.Purpose, number: int) -> tuple[str, tasks.Model]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from fedmia_jax import attacks, data, defenses, errors, options, protocols, randomness, registry, types
 from fedmia_jax.attacks import contract as attacks_contract
+from fedmia_jax.attacks import signals as attack_signals
 from fedmia_jax.audit import views
 from fedmia_jax.config import schema, sweeps
 from fedmia_jax.data import dataset as datasets
@@ -86,6 +87,12 @@ class Plans:
         """The attacks that compare with reference federations."""
         names = attacks.with_references(self.settings.get("attack.names"))
         return attacks.choose(names, self.settings.group("attack"))
+
+    @functools.cached_property
+    def signals(self) -> tuple[attack_signals.Signal, ...]:
+        """What attacks with references read of every record, each signal once; phi is always there."""
+        read = attacks.signals_read(self.reference_attacks).values()
+        return tuple(dict.fromkeys((attack_signals.PHI, *read)))
 
     @property
     def hyper(self) -> types.Hyper:

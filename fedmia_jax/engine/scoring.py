@@ -50,7 +50,7 @@ def make_score(
     *,
     num_classes: int,
     devices: tuple[jax.Device, ...],
-    phi: bool = False,
+    kept: tuple[signals.Signal, ...] = (),
 ) -> Callable[..., Any]:
     """Builds the scoring of every record by every attack at some snapshots of S models.
 
@@ -59,13 +59,13 @@ def make_score(
       readers: the attacks of each adversary that reads the snapshots.
       num_classes: K.
       devices: where S is split over.
-      phi: keep `signals.phi` of every record as well.
+      kept: signals of every record that are kept as well.
 
     Returns:
       `score(records, (rows i32[S, M], snapshots, fitted)) -> scored`, where snapshots lead with [S, P] and `fitted` is
       a mapping of reader's number to fitted attacks with leaves [S, P, ...]. Scored are `correct` bool[S, P, M],
       whether the model's answer is right, by reader's number `scores` f32[S, P, M] and `threshold` f32[S, P] by attack,
-      and `phi` f32[S, P, M] where it is wanted.
+      and `signals` f32[S, P, M] by name where some are kept.
     """
     made = {
         str(number): attacks.make_model_attacks(reader, num_classes=num_classes)
@@ -80,7 +80,9 @@ def make_score(
                 number: {name: attack.score(fitted[number][name], answer)[0] for name, attack in of_reader.items()}
                 for number, of_reader in made.items()
             }
-            common = {"correct": signals.correct(answer)[0]} | ({"phi": signals.phi(answer)[0]} if phi else {})
+            common: dict[str, Any] = {"correct": signals.correct(answer)[0]}
+            if kept:
+                common["signals"] = {signal.name: signal.read(answer)[0] for signal in kept}
             return common, scores
 
         common, scores = jax.lax.map(score_record, rows, batch_size=RECORD_BLOCK)

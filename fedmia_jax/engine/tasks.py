@@ -5,6 +5,7 @@ have no influence on its outcome. How it is computed stands in the registry `kin
 """
 
 import dataclasses
+import functools
 from collections.abc import Hashable, Iterable
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 
 from fedmia_jax import attacks, randomness
+from fedmia_jax.attacks import signals
 from fedmia_jax.data import pools
 from fedmia_jax.engine import chunks, influence, programs, runs, scoring
 
@@ -161,22 +163,25 @@ class Federation:
             return self.run.key(randomness.Purpose.FEDERATED)
         return self.run.key(randomness.Purpose.REFERENCE, self.number)
 
-    @property
-    def with_phi(self) -> bool:
-        """Whether it leaves `phi` of every record, for attacks with references."""
-        return bool(self.run.plans.references.federations)
+    @functools.cached_property
+    def kept(self) -> tuple[signals.Signal, ...]:
+        """The signals of every record that it leaves: phi, and what else the attacks with references read."""
+        if not self.run.plans.references.federations:
+            return ()
+        return self.run.plans.signals
 
     def unit(self, fingerprint: str) -> chunks.Unit:
         """Returns what it takes: the snapshots of one cycle are in memory at once, scored, and gone."""
         run = self.run
         training, params = _nbytes(run)
         rounds, positions, num_scored = run.plans.rounds, run.plans.snapshots_per_cycle, len(run.scored)
-        scores = positions * num_scored * (5 + 4 * sum(len(reader.attacks.names) for reader in self.readers))
+        num_floats = len(self.kept) + sum(len(reader.attacks.names) for reader in self.readers)
+        scores = positions * num_scored * (1 + 4 * num_floats)
         readers = tuple((reader.attacks, reader.per_snapshot) for reader in self.readers)
         state = training + 2 * positions * params + 2 * scores + 4 * num_scored + 16 * self.shards.mask.size
         return chunks.Unit(
             fingerprint,
-            _static(run, self.WITHOUT, num_scored, self.with_phi, readers),
+            _static(run, self.WITHOUT, num_scored, self.kept, readers),
             self,
             steps=rounds.cycles * rounds.local_epochs * _updates(run, self.shards.sizes),
             **_memory(state, _scoring_nbytes(run)),

@@ -4,6 +4,7 @@ Sources:
     Carlini et al. 2022, "Membership Inference Attacks From First Principles": the logit-scaled confidence and LiRA.
     Song & Mittal 2021, "Systematic Evaluation of Privacy Risks of Machine Learning Models": the modified entropy.
     Zarifzadeh et al. 2024, "Low-Cost High-Power Membership Inference Attacks": RMIA.
+    Lassila, Oestman & Ngo 2025, "Practical Bayes-Optimal Membership Inference Attacks": BASE.
     Watson et al. 2022, "On the Importance of Difficulty Calibration in Membership Inference Attacks": calibration.
     Zhu et al. 2025, "FedMIA: An Effective Membership Inference Attack Exploiting 'All for One' Principle in Federated
         Learning": FedMIA, which `peers` adapts to a model that visits the nodes in turn.
@@ -14,6 +15,7 @@ not trained on the record, and otherwise the node that trained it on the record.
 variance that it needs has too few observations.
 """
 
+import math
 from fractions import Fraction
 from itertools import pairwise
 
@@ -148,6 +150,34 @@ def lira_offline(phi_target, phi_refs, owners, per_record):
     scores = []
     for i, value in enumerate(phi_target):
         scores.append(stats.norm.cdf(value, loc=_mean(outside[i]), scale=np.sqrt(var_out[i])))
+    return np.array(scores, dtype=np.float64)
+
+
+def label_probability(logits, labels, temperature, softmax):
+    """The label's probability by the plain softmax, or by the soft-margin Taylor softmax of order 4 (RMIA)."""
+
+    def taylor(value):
+        return sum(value**power / math.factorial(power) for power in range(5))
+
+    grow, margin = (math.exp, 0.0) if softmax == "softmax" else (taylor, 0.6)
+    probabilities = []
+    for row, label in zip(logits / temperature, labels, strict=True):
+        own = grow(row[label] - margin)
+        others = sum(grow(value) for place, value in enumerate(row) if place != label)
+        probabilities.append(own / (own + others))
+    return np.array(probabilities, dtype=np.float64)
+
+
+def base(phi_target, phi_refs, owners, scale):
+    """log p(x | target) less the log of p(x)'s mean at references (Lassila et al. 2025); online if scale is None."""
+    inside, outside = _split(expit(phi_refs), owners)
+    scores = []
+    for i, value in enumerate(phi_target):
+        if scale is None:
+            threshold = np.log((_mean(inside[i]) + _mean(outside[i])) / 2)
+        else:
+            threshold = scale * np.log(_mean(outside[i]))
+        scores.append(np.log(expit(value)) - threshold)
     return np.array(scores, dtype=np.float64)
 
 

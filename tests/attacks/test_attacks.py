@@ -12,7 +12,7 @@ import pytest
 import worlds
 
 from fedmia_jax import attacks, errors, options, types
-from fedmia_jax.attacks import contract, lira, network
+from fedmia_jax.attacks import contract, lira, network, signals
 
 pytestmark = pytest.mark.usefixtures("short_fits")
 NAMES = tuple(attacks.ATTACKS)
@@ -30,7 +30,8 @@ def test_an_attack_is_of_one_kind_and_its_options_are_documented():
         for declaration in options.declared(factory.options).values():
             assert declaration.metadata["help"]
     every = options.declared(*(factory.options for factory in attacks.ATTACKS.values()))
-    assert set(every) == {"hidden", "epochs", "learning_rate", "batch_size", "variance", "gamma", "offline_a"}
+    of_rmia_and_base = {"rmia_temperature", "rmia_softmax", "gamma", "offline_a", "base_temperature", "base_scale"}
+    assert set(every) == {"hidden", "epochs", "learning_rate", "batch_size", "variance", *of_rmia_and_base}
 
 
 def test_the_attacks_that_read_snapshots_together_combine_nodes():
@@ -60,6 +61,32 @@ def test_an_attack_from_elsewhere(monkeypatch):
     assert attacks.with_references((name, "loss")) == (name,)
     made = attacks.make_reference_attacks(attacks.choose((name, "loss"), {}), worlds.SETUP)
     assert set(made) == {name}
+    assert attacks.signals_read(attacks.choose((name, "loss"), {})) == {name: signals.PHI}
+
+
+def test_an_attack_from_elsewhere_reads_a_signal_of_its_own(monkeypatch):
+    module, margin = modules.ModuleType("attacks_from_elsewhere"), signals.Signal("margin", lambda seen: seen.logits[0])
+    make = attacks.ATTACKS["calibration"].make
+    module.OURS = contract.ReferenceAttackFactory(make, signal=lambda settings: margin)
+    module.WRONG = contract.ReferenceAttackFactory(make, signal=lambda settings: "margin")
+    module.BROKEN = contract.ReferenceAttackFactory(make, signal=lambda settings: 1 / 0)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    read = attacks.signals_read(attacks.Chosen((f"{module.__name__}:OURS", "peers", "loss")))
+    assert read == {f"{module.__name__}:OURS": margin, "peers": signals.PHI}
+    with pytest.raises(errors.InputError, match=r"attack.names='.*:WRONG': its signal is a str, not Signal"):
+        attacks.signals_read(attacks.Chosen((f"{module.__name__}:WRONG",)))
+    with pytest.raises(errors.InputError, match=r"attack.names='.*:BROKEN': it raised ZeroDivisionError"):
+        attacks.signals_read(attacks.Chosen((f"{module.__name__}:BROKEN",)))
+
+
+def test_attacks_name_what_they_read():
+    read = {name: attacks.signals_read(worlds.choose(name))[name].name for name in WITH_REFERENCES}
+    apart = dict.fromkeys(("rmia_online", "rmia_offline", "base_online", "base_offline"), "phi@2.0")
+    assert read == dict.fromkeys(WITH_REFERENCES, "phi") | apart
+    chosen = worlds.choose("rmia_online", rmia_temperature=1.0)
+    assert attacks.signals_read(chosen) == {"rmia_online": signals.PHI}
+    chosen = worlds.choose("rmia_online", rmia_temperature=1.5, rmia_softmax="sm_taylor")
+    assert attacks.signals_read(chosen)["rmia_online"].name == "sm_taylor@1.5"
 
 
 def test_only_options_that_an_attack_declares_are_chosen():

@@ -42,3 +42,27 @@ def test_a_model_is_asked_for_the_rows_that_are_scored():
     seen = read(params, records, rows)
     np.testing.assert_array_equal(seen.labels, records.labels[rows])
     np.testing.assert_allclose(seen.logits, records.features[rows] @ params, rtol=1e-6)
+
+
+@pytest.mark.parametrize("softmax", ["softmax", "sm_taylor"])
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 0.7])
+def test_the_probability_at_a_temperature_is_the_formula(double, temperature, softmax):
+    rng = np.random.default_rng(1)
+    logits, labels = 4 * rng.normal(size=(40, 5)), rng.integers(5, size=40)
+    signal = signals.at_temperature(temperature, softmax=softmax)
+    phi = signal.read(types.Signals(jnp.asarray(logits), jnp.asarray(labels)))
+    expected = naive.label_probability(logits, labels, temperature, softmax)
+    np.testing.assert_allclose(np.exp(-signals.loss(phi)), expected, rtol=1e-9)
+
+
+def test_signals_are_known_by_their_names():
+    assert signals.at_temperature(1.0) is signals.PHI
+    assert signals.at_temperature(2) == signals.at_temperature(2.0)
+    names = [signals.at_temperature(2.0).name, signals.at_temperature(1.0, softmax="sm_taylor").name]
+    assert names == ["phi@2.0", "sm_taylor@1.0"]
+
+
+def test_temperature_does_not_saturate():
+    seen = types.Signals(jnp.array([[200.0, 0.0, -1.0]]), jnp.array([0]))
+    assert signals.at_temperature(2.0).read(seen)[0] == pytest.approx(100 - np.logaddexp(0, -0.5), rel=1e-5)
+    assert np.isfinite(signals.at_temperature(2.0, softmax="sm_taylor").read(seen)[0])

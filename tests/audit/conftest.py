@@ -55,8 +55,9 @@ def make_evidence(deal) -> Callable[..., evidence.Evidence]:
             return np.stack(phi), owners
 
         phi, owners = draw(schedule, targets)
+        of_known, known_owners = draw(of_references, references)
         known = evidence.References(
-            **dict(zip(("phi", "owners"), draw(of_references, references), strict=True)), schedule=reference_schedule
+            phi=of_known, owners=known_owners, schedule=reference_schedule, signals={"phi@2.0": of_known / 2}
         )
         scores = evidence.ModelScores(
             scores=phi, thresholds=np.full(phi.shape[:2], 0.5, np.float32), held_out=np.full(phi.shape[:2], 0.75)
@@ -68,6 +69,7 @@ def make_evidence(deal) -> Callable[..., evidence.Evidence]:
             references=known,
             correct=phi > 0,
             model_scores={"loss": scores},
+            signals={"phi@2.0": phi / 2},  # of two classes
         )
 
     return call

@@ -139,6 +139,22 @@ def test_an_audit_of_what_does_not_exist(arguments, message):
         api.audit(arrays, **{"attacks": ("lira_online",), "views": ("outsider",)} | arguments)
 
 
+def test_an_attack_needs_the_signal_that_it_reads():
+    of_targets, of_references = {"phi@2.0": PHI}, {"phi@2.0": np.zeros((4, 4, 6), np.float32)}
+    message = r"evidence.signals: no 'phi@2.0', which 'rmia_online' reads; give it, see attacks.signals, or set"
+    with pytest.raises(ValueError, match=message):
+        api.audit(make(references=references()), ("rmia_online",))
+    with pytest.raises(ValueError, match=r"references.signals: no 'phi@2.0', which 'base_offline' reads"):
+        api.audit(make(references=references(), signals=of_targets), ("base_offline",))
+    arrays = make(references=references(signals=of_references), signals=of_targets)
+    with pytest.raises(ValueError, match=r"evidence.signals: no 'phi@3.0'"):
+        api.audit(arrays, ("rmia_online",), options={"rmia_temperature": 3.0})
+    with pytest.raises(ValueError, match=r"evidence.signals\['phi@2.0'\]: shape \(1, 4, 6\), expected \[S, T, M\] = "):
+        make(signals={"phi@2.0": PHI[:1]})
+    with pytest.raises(ValueError, match=r"references.signals\['phi@2.0'\]: dtype int64, expected float32"):
+        references(signals={"phi@2.0": np.zeros((4, 4, 6), int)})
+
+
 def test_attacks_with_references_need_references():
     with pytest.raises(ValueError, match=r"evidence\.references: None, but lira_online compare with references"):
         api.audit(make(), ("lira_online",))

@@ -72,13 +72,15 @@ def twins(deal):
 
     def make(phi, targets, references):
         scores = evidence.ModelScores(scores=phi[:TARGETS], thresholds=np.zeros(phi[:TARGETS].shape[:2], np.float32))
-        known = evidence.References(phi=phi[TARGETS:], owners=owners[TARGETS:], schedule=references)
+        of_targets, of_known = ({"phi@2.0": part / 2} for part in (phi[:TARGETS], phi[TARGETS:]))
+        known = evidence.References(phi=phi[TARGETS:], owners=owners[TARGETS:], schedule=references, signals=of_known)
         return evidence.Evidence(
             phi=phi[:TARGETS],
             owners=owners[:TARGETS],
             schedule=targets,
             references=known,
             model_scores={"loss": scores},
+            signals=of_targets,
         )
 
     orders = [Schedule.stack(some) for some in (schedules[:TARGETS], schedules[TARGETS:])]

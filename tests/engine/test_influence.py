@@ -85,8 +85,12 @@ OTHER: dict[str, Any] = {  # a value of each field that differs from the base
     "attack.epochs": 3,
     "attack.batch_size": 32,
     "attack.variance": "per_record",
+    "attack.rmia_temperature": 3.0,
+    "attack.rmia_softmax": "sm_taylor",
     "attack.gamma": 2.0,
     "attack.offline_a": 0.5,
+    "attack.base_temperature": 4.0,
+    "attack.base_scale": 0.5,
     "compute.precision": "default",
 }
 TOGETHER = {
@@ -150,12 +154,17 @@ MOVES: dict[str, set[str]] = {
     "attack.epochs": READ,
     "attack.batch_size": READ,
     "attack.variance": set(),  # attacks with references read what is kept
+    "attack.rmia_temperature": {"federation", "reference", *PIECES},  # what is kept for them
+    "attack.rmia_softmax": {"federation", "reference", *PIECES},
     "attack.gamma": {"audit by rmia_online"},
     "attack.offline_a": {"audit by rmia_online"},  # declared together
+    "attack.base_temperature": {"federation", "reference", *PIECES},
+    "attack.base_scale": set(),
     "compute.precision": EVERYTHING,
 }
 COMPUTED = {  # flips of the short form, together where several fields stand, with stages whose outcome they must change
     ("attack.gamma",): {"audit by rmia_online"},
+    ("attack.rmia_temperature",): {"federation", "reference", "audit by rmia_online"},
     ("shadow.num_out",): READ,
     ("federation.centralised_epochs", "federation.local_epochs", "shadow.num_train"): EVERYTHING,
 }
@@ -238,7 +247,13 @@ BY_VALUE = {
     "federation": {"federations", "shadow federations", "adversaries"},
     "attack": {"attacks", "shadow federations"},
 }
-NOWHERE = {"federation.centralised_epochs", "attack.views", "attack.variance", "attack.gamma", "attack.offline_a"}
+OF_RMIA_AND_BASE = {"rmia_temperature", "rmia_softmax", "gamma", "offline_a", "base_temperature", "base_scale"}
+NOWHERE = {
+    "federation.centralised_epochs",
+    "attack.views",
+    "attack.variance",
+    *(f"attack.{name}" for name in OF_RMIA_AND_BASE),  # those of signals count by the signals that are kept
+}
 SCIENCE = [field for field in MOVES if field.partition(".")[0] in BY_VALUE and field not in NOWHERE]
 
 
