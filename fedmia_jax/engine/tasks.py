@@ -213,7 +213,8 @@ class Audit:
         run = self.run
         num_federations = len(self.replicates) + run.plans.references.federations
         signals = 4 * num_federations * len(run.plans.schedule) * len(run.scored)
-        return chunks.Unit(fingerprint, self.replicates, self, steps=1.0, nbytes=2 * signals, alone=True)
+        nbytes = 2 * signals * len(run.plans.signals)
+        return chunks.Unit(fingerprint, self.replicates, self, steps=1.0, nbytes=nbytes, alone=True)
 
 
 Task = Model | Fit | Baseline | ShadowFederations | Federation | Audit
