@@ -31,8 +31,10 @@ REFERENCES = (  # the long form damages their tables too
 READ = (  # so few records that each of the small files has them
     "--config.data.cluster=True",
     "--config.data.num_classes=2",
-    "--config.data.num_federation=3",
-    "--config.data.num_test=2",
+    "--config.data.num_federation=2",
+    "--config.data.num_test=1",
+    "--config.shadow.num_train=1",
+    "--config.data.min_items=1",
 )
 KEPT = {  # in a workdir, by pattern
     "numbers": "artifacts/*/**/*.npy",
@@ -80,12 +82,17 @@ def check_line(ended) -> bool:
     return ended.code == 0
 
 
+def reading(reader: str, name: str) -> list[str]:
+    """A run on the records of a small file."""
+    of_file = [f"--config.data.name={reader}", f"--config.data.path={name}"]
+    return [*RUN, *READ, LOSS, *of_file, f"--config.data.num_features={readers.NUM_FEATURES}"]
+
+
 def read_damaged(process, folder: pathlib.Path, reader: str, kind: str, rng: np.random.Generator) -> bool:
     """A damaged data file: a run on it, its plan, or its records."""
     name, content = readers.make_file(reader, kind, int(rng.integers(2**63)))
     (folder / name).write_bytes(content)
-    flags = [*RUN, *READ, LOSS, f"--config.data.name={reader}", f"--config.data.path={name}"]
-    flags += [f"--config.data.num_features={readers.NUM_FEATURES}"]
+    flags = reading(reader, name)
     mode = strange.pick((["--dry_run"], ["--mode=prepare", "--out=run/records.npz"], [], []), rng)
     before = surroundings(folder)
     (folder / "run").mkdir()
@@ -148,3 +155,10 @@ def test_a_damaged_input_changes_nothing_or_is_one_line(process, whole, tmp_path
     else:
         good = read_damaged(process, tmp_path, target, kind, rng)
     COUNTS[target, kind, "good" if good else "refused"] += 1
+
+
+def test_whole_files_are_planned(process, tmp_path):
+    for reader, ((ending, content, wrap), *_) in readers.SEEDS.items():
+        (tmp_path / f"{reader}.{ending}").write_bytes(wrap(content))
+        ended = process(*reading(reader, f"{reader}.{ending}"), "--dry_run", cwd=tmp_path, limit=MEMORY)
+        assert (ended.code, ended.err) == (0, "")
