@@ -93,11 +93,15 @@ def test_a_network_that_cannot_be_used_is_one_line(command, name, line):
         ("data.name", "READS_NONE", "it raised ValueError: gave a NoneType, data.records.RawRecords expected"),
         ("data.name", "READS_NAN", "it raised ValueError: features that are not finite numbers"),
         ("data.name", "OTHER_LABELS", "it raised ValueError: labels from 0 to 299: 0 to 3 - 1 expected"),
+        ("attack.names", "WIDE_SCORES", "score gives float32[5, 2], f32[5] expected for 5 records"),
         ("federation.kind", "NO_ROUNDS", "it raised TypeError: its schedule is a NoneType, Schedule expected"),
     ],
 )
 def test_what_does_not_keep_its_contract_is_one_line(command, field, name, line):
-    code, _, err = command(*SMALL, "--dry_run", f"--config.{field}=toys.misbehaving:{name}")
+    thing = f"toys.misbehaving:{name}"
+    value = f"('{thing}',)" if field == "attack.names" else thing
+    small = [flag for flag in SMALL if field not in flag]
+    code, _, err = command(*small, "--dry_run", f"--config.{field}={value}")
     assert (code, err) == (2, f"error: {field}='toys.misbehaving:{name}': {line}\n")
 
 

@@ -22,6 +22,7 @@ from fedmia_jax.attacks import (
     peers,
     rmia,
     sequence,
+    shapes,
     signals,
     thresholds,
     trajectory,
@@ -122,6 +123,8 @@ def make_model_attacks(chosen: Chosen, *, num_classes: int) -> dict[str, contrac
         if isinstance(factory, contract.ModelAttackFactory):
             with registry.calling(name, field="attack.names"):
                 made[name] = factory.make(options.read(factory.options, dict(chosen.values)), num_classes)
+                if ":" in name:  # those of the package are tested
+                    _refuse(name, shapes.check_model_attack(made[name], num_classes=num_classes))
     return made
 
 
@@ -138,7 +141,15 @@ def make_reference_attacks(chosen: Chosen, setup: contract.Setup) -> dict[str, c
         if isinstance(factory, contract.ReferenceAttackFactory):
             with registry.calling(name, field="attack.names"):
                 made[name] = factory.make(options.read(factory.options, dict(chosen.values)), setup)
+                if ":" in name:
+                    _refuse(name, shapes.check_reference_attack(made[name], setup))
     return made
+
+
+def _refuse(name: str, problem: str | None) -> None:
+    """Raises where an attack does not give what its contract says."""
+    if problem is not None:
+        raise errors.InputError(f"attack.names={name!r}: {problem}")
 
 
 def signals_read(chosen: Chosen) -> dict[str, signals.Signal]:
