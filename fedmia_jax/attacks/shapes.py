@@ -22,15 +22,17 @@ def check_model_attack(attack: contract.ModelAttack, *, num_classes: int) -> str
       What it gives and what is expected; None where all is well.
     """
     shape = (NUM_MODELS, NUM_RECORDS)
-    seen = types.Signals(_struct(*shape, num_classes), _struct(*shape, dtype=jnp.int32))
-    one = jax.tree.map(lambda leaf: _struct(*leaf.shape[1:], dtype=leaf.dtype), seen)
-    fitted = jax.eval_shape(attack.fit, _key(), seen, _struct(*shape, dtype=bool), _struct(*shape))
-    curve = jax.eval_shape(attack.curve, fitted)
+    logits, labels = _struct(*shape, num_classes), _struct(*shape, dtype=jnp.int32)
+
+    def give(key: jax.Array, logits: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[Any, ...]:
+        fitted = attack.fit(key, types.Signals(logits, labels), weights > 0, weights)
+        score = attack.score(fitted, types.Signals(logits[0], labels[0]))
+        return score, attack.threshold(fitted), attack.curve(fitted)
+
+    score, threshold, curve = jax.eval_shape(give, _key(), logits, labels, _struct(*shape))
     if len(curve.shape) != 1:
         return f"curve gives {_named(curve)}, f32[E] expected"
-    return _differs("score", jax.eval_shape(attack.score, fitted, one), NUM_RECORDS) or _differs(
-        "threshold", jax.eval_shape(attack.threshold, fitted)
-    )
+    return _differs("score", score, NUM_RECORDS) or _differs("threshold", threshold)
 
 
 def check_reference_attack(attack: contract.ReferenceAttack, setup: contract.Setup) -> str | None:
