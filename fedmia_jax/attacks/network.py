@@ -42,7 +42,7 @@ class Options(NetworkOptions):
     epochs: int | None = options.option(
         None, "passes over the shadows' outputs; unset: what makes 10,000 updates", low=1
     )
-    batch_size: int = options.option(256, "shadow outputs per update", low=1)
+    batch_size: int = options.option(256, "shadow outputs per update", low=1, high=65_536)
 
 
 class AttackNetwork(nn.Module):
