@@ -1,4 +1,4 @@
-"""LiRA, LiRA of a sequence and the moments that both read (`lira`, `sequence`, `moments`): formulas and best tests."""
+"""LiRA, LiRA of a sequence and the moments of a signal (`lira`, `sequence`, `moments`): formulas and best tests."""
 
 import jax.numpy as jnp
 import naive
@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import worlds
 
-from fedmia_jax.attacks import contract, lira, moments, sequence
+from fedmia_jax.attacks import contract, lira, moments
 
 
 @pytest.mark.parametrize("per_record", [False, True])
@@ -66,17 +66,6 @@ def test_the_union_is_the_node_behind_the_last():
     of_one_node = moments.inside(phi, jnp.minimum(owners, 0), jnp.int32(0), out.mean, nodes=1)
     np.testing.assert_array_equal(inside.mean, of_one_node.mean)
     np.testing.assert_array_equal(inside.variance, of_one_node.variance)
-
-
-def test_the_sequence_density_is_scipys(double):
-    rng = np.random.default_rng(0)
-    values, root = rng.normal(size=(4, 9)), rng.normal(size=(4, 4))
-    covariance = root @ root.T + np.eye(4)
-    for mask in ([1, 1, 1, 1], [0, 1, 0, 1], [1, 0, 0, 0]):
-        seen = np.array(mask, bool)
-        density = sequence.log_density(jnp.asarray(values), jnp.asarray(covariance), jnp.asarray(seen))
-        expected = naive.gaussian_sequence(values, np.zeros((4, 9)), covariance, seen)
-        np.testing.assert_allclose(density, expected, atol=1e-5)
 
 
 def test_lira_and_sequence_lira_reach_neyman_and_pearson():

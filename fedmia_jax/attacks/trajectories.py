@@ -1,0 +1,193 @@
+"""The law of a record's trajectory with it and without it, from reference federations: means, scale and tails.
+
+A record's trajectory is multivariate t around its mean, with one covariance for members of a node and one for
+non-members, times a scale of the record. Means, scales and degrees of freedom are empirical Bayes: their priors are
+fitted on all records of the references. Source: Lange, Little and Taylor (1989), the t by weights; Efron and Morris
+(1973), shrinkage towards what all records have in common, here direction by direction of the errors' covariance.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from fedmia_jax.attacks import contract, moments
+
+NUM_ROUNDS = 4  # of means, scales, tails and covariances in turn
+FREEDOMS = np.geomspace(1.5, 1_000.0, 80).astype(np.float32)  # degrees that are tried; the last is as good as normal
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Law:
+    """How trajectories are distributed with their records and without them."""
+
+    inside: Shaped[Array, "T M"]  # f32, means of members
+    outside: Shaped[Array, "T M"]  # f32, means of non-members
+    of_inside: Shaped[Array, "T T"]  # f32, scatter of members at scale 1
+    of_outside: Shaped[Array, "T T"]  # f32, scatter of non-members at scale 1
+    scale: Shaped[Array, "M"]  # f32, variance of each record, geometric mean 1
+    freedom: Shaped[Array, ""]  # f32, degrees of freedom
+
+
+def whiten(root: Float[Array, "T T"], values: Float[Array, "*J T M"]) -> Float[Array, "*J T M"]:
+    """Returns values in coordinates where the covariance with this Cholesky root is the identity."""
+    inverse = jax.scipy.linalg.solve_triangular(root, jnp.eye(len(root), dtype=root.dtype), lower=True)
+    return jnp.einsum("tu,...um->...tm", inverse, values)
+
+
+def shrunk_covariance(
+    errors: Float[Array, "J T M"], weights: Float[Array, "J M"], count: Float[Array, ""]
+) -> Float[Array, "T T"]:
+    """Returns weighted second moments over references and records, shrunk towards their diagonal.
+
+    Of as many observations as dimensions, half of a correlation is left. Source: Ledoit and Wolf (2004), the idea.
+    """
+    sample = jnp.einsum("jtm,jum,jm->tu", errors, errors, weights) / jnp.maximum(count, 1)
+    share = len(sample) / (len(sample) + count)
+    return (1 - share) * sample + jnp.diag(share * jnp.diag(sample) + moments.FLOOR)
+
+
+def find_freedom(spread: Float[Array, ""], size: int) -> Float[Array, ""]:
+    """Returns the degrees of freedom of a t in `size` dimensions from the variance of its log squared distance.
+
+    The log of an F variable with (size, nu) degrees has variance trigamma(size / 2) + trigamma(nu / 2).
+    """
+    trigamma = jax.scipy.special.polygamma(1, jnp.asarray(FREEDOMS) / 2)
+    target = spread - jax.scipy.special.polygamma(1, jnp.asarray(size / 2, jnp.float32))
+    return jnp.asarray(FREEDOMS)[jnp.argmin(jnp.abs(trigamma - target))]
+
+
+def find_scale(logs: Float[Array, "J M"], counted: Float[Array, "J M"]) -> tuple[Float[Array, "M"], Float[Array, ""]]:
+    """Returns the variance of each record and how log squared distances spread within a record.
+
+    A log-normal prior: the mean log distance of a record leans on that of all, the more the fewer its observations.
+    """
+    count = counted.sum(axis=0)
+    own = (logs * counted).sum(axis=0) / jnp.maximum(count, 1)
+    within = ((logs - own) ** 2 * counted).sum() / jnp.maximum(jnp.maximum(count - 1, 0).sum(), 1)
+    known = count > 0
+    centre = (own * known).sum() / jnp.maximum(known.sum(), 1)
+    noise = within / jnp.maximum(count, 1)
+    between = jnp.maximum((((own - centre) ** 2 - noise) * known).sum() / jnp.maximum(known.sum(), 1), 0)
+    trust = jnp.where(known, between / (between + noise + moments.FLOOR), 0)
+    return jnp.exp(trust * (own - centre)), within
+
+
+@dataclasses.dataclass(frozen=True)
+class _Counted:
+    """Weighted counts and means of members and non-members."""
+
+    inside: jax.Array  # f32[M]
+    outside: jax.Array  # f32[M]
+    common: jax.Array  # f32[T, M], mean of all
+    difference: jax.Array  # f32[T, M], members' mean less non-members'
+
+
+def _count(phi: jax.Array, members: jax.Array, others: jax.Array) -> _Counted:
+    """Weighted means of both classes; their difference says nothing of the error of their common mean."""
+    inside, outside = members.sum(axis=0), others.sum(axis=0)
+    of_members, of_others = (jnp.einsum("jtm,jm->tm", phi, each) for each in (members, others))
+    common = (of_members + of_others) / jnp.maximum(inside + outside, 1e-3)
+    both = (inside > 0) & (outside > 0)
+    means = of_members / jnp.maximum(inside, 1e-3), of_others / jnp.maximum(outside, 1e-3)
+    return _Counted(inside, outside, common, jnp.where(both, means[0] - means[1], 0.0))
+
+
+def _shift(counted: _Counted, scatter: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What membership changes in each record f32[T, M], and how far it is the record's own f32[M].
+
+    The prior is a regression on the common mean; around it, each direction in which records differ beyond the noise
+    is trusted as far as it does.
+    """
+    pairs = counted.inside * counted.outside / jnp.maximum(counted.inside + counted.outside, 1e-3)
+    prior = moments.regress(counted.difference[None], pairs[None], counted.common)
+    known, root = pairs > 0, jnp.linalg.cholesky(scatter)
+    white = whiten(root, jnp.where(known, counted.difference - prior, 0.0))
+    precision = jnp.where(known, pairs / scale, 0.0)
+    second = jnp.einsum("tm,um,m->tu", white, white, precision) - known.sum() * jnp.eye(len(root), dtype=root.dtype)
+    values, axes = jnp.linalg.eigh(second / jnp.maximum(precision.sum(), moments.FLOOR))
+    signal = jnp.maximum(values, 0)[:, None]
+    trust = signal * precision / (signal * precision + 1)
+    return prior + root @ (axes @ (trust * (axes.T @ white))), trust.mean(axis=0)
+
+
+def _common(counted: _Counted, scatter: jax.Array, scale: jax.Array) -> jax.Array:
+    """The common mean of each record, shrunk to that of all: f32[T, M]."""
+    count = counted.inside + counted.outside
+    centre = (counted.common * count).sum(axis=1, keepdims=True) / jnp.maximum(count.sum(), 1)
+    noise = jnp.diag(scatter)[:, None] * scale / jnp.maximum(count, 1e-3)
+    spread = (((counted.common - centre) ** 2 - noise) * (count > 0)).mean(axis=1, keepdims=True)
+    spread = jnp.maximum(spread, moments.FLOOR)
+    return centre + spread / (spread + noise) * (counted.common - centre)
+
+
+def _means(
+    phi: jax.Array, weights: tuple[jax.Array, jax.Array], scatter: jax.Array, scale: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Means f32[T, M] of members and non-members, and the error of each observation of either from the others'."""
+    counted = _count(phi, *weights)
+    shift, trust = _shift(counted, scatter, scale)
+    common, total = _common(counted, scatter, scale), jnp.maximum(counted.inside + counted.outside, 1e-3)
+    shares = counted.outside / total, counted.inside / total
+    means = common + shares[0] * shift, common - shares[1] * shift
+    errors = []
+    for mean, weight, share, count in zip(means, weights, shares, (counted.inside, counted.outside), strict=True):
+        # What an observation moves its own mean by; taken out, its error is that of a prediction.
+        leverage = weight * (1 / total + trust * share / jnp.maximum(count, 1e-3))
+        errors.append((phi - mean) / jnp.maximum(1 - leverage, 0.1)[:, None])
+    return means[0], means[1], errors[0], errors[1]
+
+
+def find_law(phi: Float[Array, "J T M"], owners: Int[Array, "J M"], node: contract.NodeIndex, *, nodes: int) -> Law:
+    """Returns the law of every record's trajectory with it at one node, or at any, and without it.
+
+    Args:
+      phi: the signal at J reference federations.
+      owners: -1 for a record that the federation did not train on.
+      node: index of the node; N for the union of all.
+      nodes: N.
+    """
+    size = phi.shape[1]
+    members = moments.membership(owners, node, nodes=nodes).astype(phi.dtype)
+    others = (owners < 0).astype(phi.dtype)
+    counts = members.sum(), others.sum()
+    scale, freedom = jnp.ones(phi.shape[2], phi.dtype), jnp.asarray(FREEDOMS[-1], phi.dtype)
+    tails = jnp.ones(members.shape, phi.dtype)
+    out = moments.outside(phi, owners).mean
+    start = shrunk_covariance(phi - out, others, counts[1])
+    scatters = start, start
+    inside = outside = out
+    for _ in range(NUM_ROUNDS):
+        both = (scatters[0] * counts[1] + scatters[1] * counts[0]) / jnp.maximum(counts[0] + counts[1], 1)
+        inside, outside, *errors = _means(phi, (members * tails, others * tails), both, scale)
+        roots = [jnp.linalg.cholesky(scatter) for scatter in scatters]
+        squares = [(whiten(root, error) ** 2).sum(axis=1) for root, error in zip(roots, errors, strict=True)]
+        distance = jnp.maximum(jnp.where(members > 0, squares[0], squares[1]), moments.FLOOR)
+        scale, spread = find_scale(jnp.log(distance), members + others)
+        freedom = find_freedom(spread, size)
+        tails = (freedom + size) / (freedom + distance / scale)
+        weights = [each * tails / scale for each in (members, others)]
+        scatters = (
+            shrunk_covariance(errors[0], weights[0], counts[0]),
+            shrunk_covariance(errors[1], weights[1], counts[1]),
+        )
+    return Law(inside, outside, *scatters, scale, freedom)
+
+
+def log_density(
+    values: Float[Array, "T M"],
+    scatter: Float[Array, "T T"],
+    mask: Bool[Array, "T"],
+    scale: Float[Array, "M"],
+    freedom: Float[Array, ""],
+) -> Float[Array, "M"]:
+    """Returns the log of the centred t density of the seen snapshots, up to a constant of mask and freedom."""
+    both = mask[:, None] & mask
+    root = jnp.linalg.cholesky(jnp.where(both, scatter, jnp.eye(len(mask), dtype=scatter.dtype)))
+    distance = (whiten(root, jnp.where(mask[:, None], values, 0.0)) ** 2).sum(axis=0) / scale
+    size = mask.sum()
+    determinant = jnp.log(jnp.diag(root)).sum() + 0.5 * size * jnp.log(scale)
+    return -0.5 * (freedom + size) * jnp.log1p(distance / freedom) - determinant
