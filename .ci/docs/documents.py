@@ -12,8 +12,8 @@ digits that the document shows, and counts in hundreds before a percent sign. Wh
 without a value is an error, and so is a value that is typed rather than named (see `sources.given`). An expression that
 gives a `Table` makes the whole next table of the stretch.
 
-Code, names with digits and the numbers of lists have no source; they are locked: a digest of them must be the one in
-`docs/locked.json`. What a command has made, from `<!-- NAME -->` to `<!-- /NAME -->`, is locked too.
+Code, names with digits and the numbers of lists have no source; they are locked: a digest of their lines with digits
+must be the one in `docs/locked.json`. What a command has made, from `<!-- NAME -->` to `<!-- /NAME -->`, is locked too.
 """
 
 import ast
@@ -62,8 +62,9 @@ def numerals(text: str) -> list[re.Match[str]]:
 
 def locked(text: str) -> str:
     """Returns the digest of what is locked in a document."""
-    spans = "\n".join(match[0] for match in LOCKED.finditer(_blank(COMMENT, text)))
-    return hashlib.blake2b(spans.encode(), digest_size=16).hexdigest()
+    lines = [line for match in LOCKED.finditer(_blank(COMMENT, text)) for line in match[0].splitlines()]
+    kept = "\n".join(line for line in lines if re.search(r"\d", line))
+    return hashlib.blake2b(kept.encode(), digest_size=16).hexdigest()
 
 
 def render(text: str, names: dict[str, Any]) -> tuple[str, list[str]]:

@@ -58,7 +58,7 @@ class Repository:
         """Returns what is wrong with a document, were this its text."""
         wrong = [f"{page}: {line}" for line in documents.render(text, dict(self.names))[1]]
         if locks.get(page) != documents.locked(text):
-            wrong.append(f"{page}: code, a name with digits, the number of a list or what a command made has changed")
+            wrong.append(f"{page}: digits have changed in code, a name, the number of a list or what a command made")
         return wrong
 
     def write(self) -> None:
