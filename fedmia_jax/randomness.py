@@ -25,6 +25,7 @@ class Purpose(enum.IntEnum):
     ORDER = 7
     RECORDS = 8
     AUDITED = 9
+    CANARY = 10
 
 
 def make_key(seed: int, replicate: int, purpose: Purpose, *numbers: int) -> jax.Array:

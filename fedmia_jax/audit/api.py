@@ -8,8 +8,8 @@ import jax
 from fedmia_jax import attacks as registered
 from fedmia_jax import options as declarations
 from fedmia_jax.attacks import contract, signals
+from fedmia_jax.audit import correction, findings, scoring
 from fedmia_jax.audit import evidence as inputs
-from fedmia_jax.audit import findings, scoring
 from fedmia_jax.audit import views as parties
 
 
@@ -34,7 +34,8 @@ def audit(
         `evidence.model_scores`.
       views: who attacks, by the names in `audit/views.py`.
       key: of what attacks draw while they are fitted; `jax.random.key(0)` where it is not given.
-      options: of the attacks by name, such as `{"variance": "per_record"}`; defaults otherwise.
+      options: of the attacks and of `correction.Options` by name, such as `{"variance": "per_record"}`; defaults
+        otherwise.
       advance: called with 1 after each attack.
       on_broken: called with a line about each attack whose scores are not numbers; its numbers are null.
 
@@ -86,7 +87,9 @@ def make_scorer(
     compared = [name for name in attacks if name not in evidence.model_scores]
     values = _option_values(compared, {} if options is None else options)
     _check(evidence, compared, values)
-    return scoring.make_scorer(evidence, compared, views, values, jax.random.key(0) if key is None else key)
+    claim = correction.make_claim(declarations.read(correction.Options, values), attacks, views)
+    root = jax.random.key(0) if key is None else key
+    return scoring.make_scorer(evidence, compared, views, values, root, claim=claim)
 
 
 def study(scorer: scoring.Scorer, piece: str, *, on_broken: Callable[[str], None]) -> findings.Findings:
@@ -116,12 +119,12 @@ def _check(evidence: inputs.Evidence, compared: Sequence[str], values: Mapping[s
 
 
 def _option_values(compared: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """All options of some attacks, those that are not given at their defaults."""
+    """All options of some attacks and of epsilon, those that are not given at their defaults."""
     factories = [*registered.ATTACKS.values(), *(registered.find(name) for name in compared)]
     groups = dict.fromkeys(factory.options for factory in factories)
-    declared = declarations.declared(*groups)
+    declared = declarations.declared(*groups, correction.Options)
     known = set(declared) | set(declarations.declared(registered.Options, parties.Options))
     for name in options:
         if name not in known:
-            raise ValueError(f"options: no attack has an option {name!r}; must be some of {', '.join(declared)}")
+            raise ValueError(f"options: there is no option {name!r}; must be some of {', '.join(declared)}")
     return {name: declaration.default for name, declaration in declared.items()} | dict(options)

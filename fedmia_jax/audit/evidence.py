@@ -92,9 +92,11 @@ class Evidence:
       references: federations like the targets; None where only attacks on one model are audited.
       correct: bool[S, T, M], whether the model answers the label; None where it is not known.
       model_scores: attacks on one model by name.
-      assigned: i32[S, M], the node that a record was assigned to before a coin left it out or not, -1 for none. A
-        node's non-members are then those assigned to it, or to nobody.
+      assigned: i32[S, M], the node that a record was assigned to before a coin of its own left it out or not, -1 for
+        none. A node's non-members are then those assigned to it, or to nobody. Bounds on epsilon take the coins as
+        independent, also over targets.
       signals: f32[S, T, M] each, what attacks read instead of phi, by name; the references have the same.
+      coin_rate: chance that an assigned record was not left out.
 
     Raises:
       ValueError: a field that does not belong to the others, by name, with its value and what would be right.
@@ -108,6 +110,7 @@ class Evidence:
     model_scores: Mapping[str, ModelScores] = dataclasses.field(default_factory=dict)
     assigned: types.Array | None = None
     signals: Mapping[str, types.Array] = dataclasses.field(default_factory=dict)
+    coin_rate: float = 0.5
 
     def __post_init__(self) -> None:
         _check_floats("evidence.phi", self.phi, ndim=3, letters="[S, T, M]")
@@ -120,6 +123,8 @@ class Evidence:
             _check_shape(f"evidence.{name}", array, (num_targets, num_records), "[S, M]", "evidence.phi")
             _check_range(f"evidence.{name}", array, low, self.nodes - 1, meaning)
             object.__setattr__(self, name, np.asarray(array))
+        if not 0 < self.coin_rate < 1:
+            raise ValueError(f"evidence.coin_rate: {self.coin_rate}; must lie between 0 and 1")
         if self.correct is not None:
             _check_shape("evidence.correct", self.correct, self.phi.shape, "[S, T, M]", "evidence.phi")
             if self.correct.dtype != bool:

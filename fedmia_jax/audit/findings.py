@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from fedmia_jax.audit import attribution, evidence, metrics, pooling, roc, rows, scoring
+from fedmia_jax.audit import attribution, epsilon, evidence, metrics, pooling, roc, rows, scoring
 
 HEAD = {"attack": pl.String, "view": pl.String, "attacked": pl.String}
 SCHEMAS: Mapping[str, Mapping[str, Any]] = {
     "rows": rows.SCHEMA,
-    "intervals": HEAD | dict.fromkeys(pooling.COUNTS, pl.Int64) | dict.fromkeys(pooling.NUMBERS, pl.Float64),
+    "intervals": HEAD
+    | dict.fromkeys(pooling.COUNTS, pl.Int64)
+    | dict.fromkeys(pooling.NUMBERS, pl.Float64)
+    | {name: pl.String if kind is str else pl.Float64 for name, kind in epsilon.COLUMNS.items()},
     "roc": HEAD | dict.fromkeys(("fpr", "tpr", "tpr_low", "tpr_high"), pl.Float64),
     "coalitions": {
         "attack": pl.String,
@@ -89,7 +92,8 @@ def _study_attack(
     for view, attacked, group in _groups(scorer.nodes, by_view):
         head = {"attack": name, "view": view, "attacked": attacked}
         pooled, curve = pooling.pool(scorer.arrays, group)
-        tables["intervals"].append(head | pooled)
+        bounds = epsilon.measure(scorer.arrays, group, scorer.claim, attacked=attacked) if "auc" in pooled else {}
+        tables["intervals"].append(head | pooled | bounds)
         tables["roc"].extend(head | point for point in curve)
         if any(pooling.is_broken(scorer.arrays, scored) for scored in group):
             on_broken(f"attack {name}: scores are not numbers, its rows stay empty; a reference or a target exploded")

@@ -1,17 +1,15 @@
-"""How sure a number is: exact binomial intervals, bootstraps over records and replicates, and a lower bound on epsilon.
+"""How sure a number is: exact binomial intervals, and bootstraps over records and replicates.
 
 On the host, in NumPy and SciPy: a few sorts of each attack's scores. A record stands in every replicate and, as a
 non-member, before every attacked node; it is resampled as one, and intervals of rates count each record as one trial.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import stats
-
-from fedmia_jax.audit import roc
 
 LEVEL = 0.95
 RESAMPLES = 400
@@ -89,49 +87,3 @@ def auc_interval(
 def _weights(num_records: int, seed: int) -> Float[np.ndarray, "R M"]:
     """How often each record is drawn in each of `RESAMPLES` resamples."""
     return np.random.default_rng(seed).poisson(1.0, (RESAMPLES, num_records)).astype(np.float32)
-
-
-class Half(NamedTuple):
-    """Scores of one half of the records."""
-
-    members: np.ndarray  # f[m]
-    others: np.ndarray  # f[n]
-    weights: np.ndarray  # f[n], of the non-members
-    trials: tuple[int, int]  # distinct records among members and non-members
-
-
-def epsilon(first: Half, second: Half) -> float:
-    """Returns a lower bound, at 95%, on the epsilon of (epsilon, 0)-differentially private training.
-
-    A threshold is chosen on the first half, for either direction, and counted on the second with Clopper-Pearson
-    ends. Source: Jagielski, Ullman and Oprea (2020), section 3; Nasr et al. (2021). Departure: several records of one
-    model are tried, rather than one record of many models, as if they were independent.
-
-    Returns:
-      A bound of at least 0.
-    """
-    pooled = np.concatenate([first.members, first.others])
-    thresholds = np.unique(np.quantile(pooled, np.linspace(0, 1, 400), method="nearest"))
-    bounds = _bounds(first, thresholds)
-    direction, place = np.unravel_index(int(np.argmax(bounds)), bounds.shape)
-    return max(0.0, float(_bounds(second, thresholds[place : place + 1])[direction, 0]))
-
-
-def _bounds(half: Half, thresholds: Float[np.ndarray, "K"]) -> Float[np.ndarray, "2 K"]:
-    """Lower bounds at each threshold: from what is flagged, and from what is not."""
-    total, outside = half.trials
-    tpr, fpr = roc.rates_above(roc.make_roc(half.members, half.others, half.weights), thresholds)
-    hits, alarms = tpr * total, fpr * outside
-    tail = (1 - LEVEL) / 2  # both ends of a bound hold together at the level
-
-    def low(successes: Any, trials: int) -> np.ndarray:
-        return np.where(successes > 0, stats.beta.ppf(tail, np.maximum(successes, 1e-9), trials - successes + 1), 0.0)
-
-    def high(successes: Any, trials: int) -> np.ndarray:
-        left = np.maximum(trials - successes, 1e-9)
-        return np.where(successes < trials, stats.beta.ppf(1 - tail, successes + 1, left), 1.0)
-
-    with np.errstate(divide="ignore"):
-        flagged = np.log(low(hits, total)) - np.log(high(alarms, outside))
-        passed = np.log(low(outside - alarms, outside)) - np.log(high(total - hits, total))
-    return np.stack([flagged, passed])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from fedmia_jax.audit import evidence, intervals, roc, rows, scoring
+from fedmia_jax.audit import epsilon, evidence, intervals, roc, rows, scoring
 
 FALSE_POSITIVE_RATES = np.geomspace(1e-4, 1.0, 61)
 COUNTS = ("parties", "replicates", "scored_members", "scored_non_members", "members", "non_members")
@@ -19,7 +19,7 @@ def rate_columns(rate: float) -> list[str]:
     return names + [f"fpr_{rate}{end}" for end in ("", "_low", "_high")] + [f"threshold_{rate}"]
 
 
-NUMBERS = (*AUC, *(column for rate in rows.RATES for column in rate_columns(rate)), "epsilon", "advantage")
+NUMBERS = (*AUC, *(column for rate in rows.RATES for column in rate_columns(rate)), "advantage")
 
 
 def is_broken(arrays: evidence.Evidence, scored: scoring.Scored) -> bool:
@@ -48,13 +48,10 @@ def pool(arrays: evidence.Evidence, group: Sequence[scoring.Scored]) -> tuple[di
     if empty or any(is_broken(arrays, scored) for scored in group):
         return row, []
     row |= _auc(scores, members, others)
-    whole = _pool(scores, members, others, np.ones(scores.shape[2], bool))
+    whole = epsilon.pool(scores, members, others)
     curve = roc.make_roc(whole.members, whole.others, whole.weights)
     for rate in rows.RATES:
         row |= _at_rate(rate, curve, whole.trials)
-    side = np.random.default_rng(0).random((scores.shape[2],)) < 0.5
-    if all((records & half).any() for records in (members, others) for half in (side, ~side)):
-        row["epsilon"] = intervals.epsilon(*(_pool(scores, members, others, half) for half in (side, ~side)))
     row["advantage"] = float(np.mean([_advantage(arrays, scored) for scored in group]))
     return row, _points(curve, whole.trials)
 
@@ -77,20 +74,6 @@ def _auc(
 def _distinct(members: Bool[np.ndarray, "I S M"], others: Bool[np.ndarray, "I S M"]) -> tuple[int, int]:
     """Records that are a member, and a non-member, before any node at any target: each is one trial."""
     return int(np.any(members, axis=(0, 1)).sum()), int(np.any(others, axis=(0, 1)).sum())
-
-
-def _pool(
-    scores: Float[np.ndarray, "I S M"],
-    members: Bool[np.ndarray, "I S M"],
-    others: Bool[np.ndarray, "I S M"],
-    side: Bool[np.ndarray, "M"],
-) -> intervals.Half:
-    """All scores of some records; the non-members of a party weigh together as its members do."""
-    members, others = members & side, others & side
-    weights = members.sum(axis=2, keepdims=True) / members.sum(axis=2).mean() * np.ones(scores.shape, np.float32)
-    against = others.sum(axis=2, keepdims=True)
-    weights *= against.mean(axis=0) / np.maximum(against, 1)  # 1 where all parties have the same non-members
-    return intervals.Half(scores[members], scores[others], weights[others], _distinct(members, others))
 
 
 def _advantage(arrays: evidence.Evidence, scored: scoring.Scored) -> float:

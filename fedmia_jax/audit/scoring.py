@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from fedmia_jax import attacks
 from fedmia_jax.attacks import contract, thresholds
-from fedmia_jax.audit import evidence, federations, rows, views
+from fedmia_jax.audit import correction, evidence, federations, rows, views
 
 NodeScores = Callable[[Any, Any], jax.Array]  # (phi f32[F, T, M], Sight) -> f32[F, N + 1, M]
 
@@ -60,6 +60,7 @@ class Scorer:
       compared: the attacks with references, by name.
       reads: the name of the signal that each of them reads.
       key: of all fits.
+      claim: which bound on epsilon stands by itself, and for how many the others are corrected.
       fitted: what `score_nodes` has made.
       placed: what `references` and `signal` have made, by the name of the signal.
     """
@@ -70,6 +71,7 @@ class Scorer:
     compared: Mapping[str, contract.ReferenceAttack]
     reads: Mapping[str, str]
     key: jax.Array
+    claim: correction.Claim
     fitted: dict[str, NodeScores] = dataclasses.field(default_factory=dict)
     placed: dict[str, tuple[contract.KnownRecords, jax.Array]] = dataclasses.field(default_factory=dict)
 
@@ -126,6 +128,8 @@ def make_scorer(
     view_names: Sequence[str],
     options: Mapping[str, Any],
     key: jax.Array,
+    *,
+    claim: correction.Claim,
 ) -> Scorer:
     """Makes the attacks with references for some views.
 
@@ -135,6 +139,7 @@ def make_scorer(
       view_names: see `views.make_view`.
       options: of the attacks, by name; may hold more.
       key: of all fits.
+      claim: which bound on epsilon stands by itself.
     """
     known = federations.make_federations(arrays)
     observers = known.observers(view_names)
@@ -144,7 +149,7 @@ def make_scorer(
         setup = contract.Setup(arrays.nodes, _masks(known, observers, arrays.phi.shape[0]))
         compared = attacks.make_reference_attacks(chosen, setup)
     reads = {name: signal.name for name, signal in attacks.signals_read(chosen).items()}
-    return Scorer(arrays, known, observers, compared, reads, key)
+    return Scorer(arrays, known, observers, compared, reads, key, claim)
 
 
 def _masks(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from fedmia_jax import attacks, data, defenses, options, protocols
-from fedmia_jax.audit import views
+from fedmia_jax.audit import correction, views
 from fedmia_jax.data import dataset, pools, references
 from fedmia_jax.defenses import contract as defenses_contract
 from fedmia_jax.learning import networks, training
@@ -85,7 +85,7 @@ GROUPS: dict[str, tuple[type, ...]] = {  # what is always there; the empty group
     "federation": (protocols_contract.Options, Baseline),
     "defense": (defenses_contract.Options,),
     "shadow": (pools.ShadowOptions, Shadows, references.Options),
-    "attack": (attacks.Options, views.Options),
+    "attack": (attacks.Options, views.Options, correction.Options),
     "compute": (Compute,),
 }
 REGISTRIES: dict[str, Registry] = {

@@ -25,6 +25,12 @@ class Options:
     partition: str = options.option("iid", "how nodes share the records", choices=PARTITIONS)
     alpha: float = options.option(0.5, "concentration of partition=dirichlet; small is skewed", low=0.001, high=1e6)
     sizes: tuple[float, ...] = options.option((), "share of each node for partition=sizes, in any unit")
+    canary_rate: float = options.option(
+        0.0,
+        "chance that a record trains at the node that it is dealt to, a coin for each; 0: all do",
+        low=0.0,
+        high=0.99,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,6 +178,39 @@ def deal(
     return pad(rows)
 
 
+def toss(dealt: Shards, settings: Options, *, seed: int, replicate: int) -> Shards:
+    """Leaves out the records whose coin says so; without `data.canary_rate` none.
+
+    Every record has a coin of its own, all of one chance, so that what training gives away about the coins bounds its
+    epsilon. The node that a record is dealt to is no secret.
+
+    Source: Steinke, Nasr and Jagielski (2023), Algorithm 1.
+
+    Args:
+      dealt: the records of every node.
+      settings: the chance.
+      seed: the experiment's seed.
+      replicate: index of the replicate.
+
+    Returns:
+      The records that the nodes train on.
+
+    Raises:
+      InputError: a node would be left without a record.
+    """
+    if not settings.canary_rate:
+        return dealt
+    rng = randomness.make_generator(seed, replicate, randomness.Purpose.CANARY)
+    chosen = dealt.mask & (rng.random(dealt.mask.shape) < settings.canary_rate)
+    rows = [own[heads] for own, heads in zip(dealt.indices, chosen, strict=True)]
+    if (node := _first_empty(rows)) is not None:
+        raise errors.InputError(
+            f"data.canary_rate={settings.canary_rate}: coins leave node N{node + 1} without a record; raise it or "
+            "data.num_federation"
+        )
+    return pad(rows)
+
+
 def deal_like(shards: Shards, members: Int[np.ndarray, " m"]) -> Shards:
     """Deals the records of a shadow federation in the proportions of the target's shards.
 
@@ -194,9 +233,9 @@ def deal_like(shards: Shards, members: Int[np.ndarray, " m"]) -> Shards:
     return pad(rows)
 
 
-def pad(rows: Sequence[Int[np.ndarray, " _"]]) -> Shards:
-    """Puts the rows of N parties, unequal in number, into one padded, masked shape."""
-    longest = max(len(own) for own in rows)
+def pad(rows: Sequence[Int[np.ndarray, " _"]], *, least: int = 0) -> Shards:
+    """Puts the rows of N parties, unequal in number, into one padded, masked shape of `least` or more slots."""
+    longest = max(least, *(len(own) for own in rows))
     indices = np.zeros((len(rows), longest), np.int32)
     mask = np.zeros((len(rows), longest), bool)
     for party, own in enumerate(rows):

@@ -67,6 +67,7 @@ def draw_audit(
     With `shadow.audit` the references train on the audited records themselves, the federation's and the test pool
     of all replicates, each of which is in the federation's share of the references: half of them, where both pools
     are of one size. Otherwise they train on records of the shadow pool, each of which is in half of the references.
+    Under `data.canary_rate` coins leave out records of the references as they do of the targets.
 
     Source: Carlini et al. (2022), section V (online and offline shadow models).
 
@@ -97,5 +98,7 @@ def draw_audit(
     shards = []
     for number in range(references.federations):
         drawn = randomness.make_generator(seed, 0, randomness.Purpose.REFERENCE, number).permutation(base)[:size]
-        shards.append(pools.deal(drawn, labels, settings, nodes=nodes, seed=seed, replicate=FIRST_REFERENCE + number))
+        draw = {"seed": seed, "replicate": FIRST_REFERENCE + number}
+        dealt = pools.deal(drawn, labels, settings, nodes=nodes, **draw)
+        shards.append(pools.toss(dealt, settings, **draw))
     return Audit(np.concatenate([audited, extra]), tuple(shards))

@@ -53,7 +53,7 @@ def _scorer(planned: plan.Plan, kept: artifacts.Artifacts, every_run: tuple[runs
         attacks=plans.settings.get("attack.names"),
         views=plans.settings.get("attack.views"),
         key=randomness.make_key(plans.settings.get("seed"), 0, randomness.Purpose.ATTACK, collection.AUDIT),
-        options=dict(plans.reference_attacks.values),
+        options=dict(plans.reference_attacks.values) | dataclasses.asdict(plans.claim),
     )
 
 

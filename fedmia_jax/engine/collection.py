@@ -79,6 +79,7 @@ def _rows(planned: plan.Plan, kept: artifacts.Artifacts, run: runs.Run, recipe: 
                 nodes=run.plans.rounds.nodes,
                 attack=attack,
                 replicate=run.replicate,
+                assigned=run.assigned,
             )
             made += [head(run) | {"phase": phase} | row for row in of_target]
     return made
@@ -155,6 +156,7 @@ def gather(planned: plan.Plan, kept: artifacts.Artifacts, every_run: Sequence[ru
     return evidence.Evidence(
         **_named(stacked["signals"]),
         owners=np.stack([run.owners for run in every_run]),
+        **_coins(every_run),
         references=evidence.References(**_named(references), owners=every_run[0].reference_owners),
         schedule=every_run[0].plans.schedule,
         correct=stacked["correct"],
@@ -169,6 +171,14 @@ def _named(kept: dict[str, np.ndarray]) -> dict[str, Any]:
     """Kept signals as fields of the evidence: phi, and the others by name."""
     others = {name: array for name, array in kept.items() if name != signals.PHI.name}
     return {"phi": kept[signals.PHI.name], "signals": others}
+
+
+def _coins(every_run: Sequence[runs.Run]) -> dict[str, Any]:
+    """What the evidence says of coins, where some were tossed."""
+    if every_run[0].assigned is None:
+        return {}
+    assigned = np.stack([np.asarray(run.assigned) for run in every_run])
+    return {"assigned": assigned, "coin_rate": every_run[0].settings.get("data.canary_rate")}
 
 
 def schema_of(run: runs.Run) -> dict[str, Any]:

@@ -28,12 +28,14 @@ def train(
     del planned
     models: list[tasks.Model] = chunk.tasks
     run, epochs = models[0].run, models[0].epochs
-    trainer = programs.make_train(run.learning, devices=devices)
+    sizes = [len(unit.task.rows) for unit in chunk.group]
+    batches = [-(-size // run.plans.training.batch_size) for size in sizes]
+    trainer = programs.make_train(run.learning, devices=devices, skip_empty=min(batches) < max(batches))
     records = place.records(run.dataset, devices)
-    rows = np.stack([model.rows for model in models])
+    shards = pools.pad([model.rows for model in models], least=max(sizes))
     keys = jnp.stack([model.run.key(model.purpose, model.number) for model in models])
     hyper = runs.hyper([model.run for model in models])
-    stacked = programs.Models(types.Shard(rows, np.ones(rows.shape, bool)), hyper, keys)
+    stacked = programs.Models(types.Shard(shards.indices, shards.mask), hyper, keys)
 
     def segment(state: Any, bounds: tuple[int, int]) -> tuple[Any, dict[str, Any]]:
         state, finite = trainer.advance(records, state, stacked, bounds)

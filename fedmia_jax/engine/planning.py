@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fedmia_jax import randomness
-from fedmia_jax.audit import findings
+from fedmia_jax.audit import correction, findings
 from fedmia_jax.data import pools
 from fedmia_jax.engine import chunks, collection, influence, kinds, plan, runs, tasks
 from fedmia_jax.fingerprints import digest, fingerprint
@@ -71,7 +71,7 @@ def _add(wanted: Wanted, run: runs.Run) -> plan.Recipe:
     """Enters all that one run needs."""
     plans = run.plans
     central, local = plans.central_epochs, plans.rounds.local_epochs
-    target = wanted.add(*_model(run, run.dealt.federation, randomness.Purpose.CENTRALISED, 0), central)
+    target = wanted.add(*_model(run, run.central_rows, randomness.Purpose.CENTRALISED, 0), central)
     first = _add_fit(wanted, run, plans.shadows.epochs or central)
     without = influence.describe(run, tasks.Baseline.WITHOUT)
     baseline = fingerprint("baseline", without, target, central, digest(run.scored))
@@ -118,11 +118,14 @@ def _add_audit(wanted: Wanted, every_run: Sequence[runs.Run], recipes: Sequence[
     """Enters the pieces of the audit of one point."""
     run, marks = every_run[0], []
     contents = [recipe.federation for recipe in recipes], recipes[0].references, digest(*(r.owners for r in every_run))
+    tossed = [(digest(r.assigned), r.settings.get("data.canary_rate")) for r in every_run if r.assigned is not None]
+    asked = [run.plans.settings.get(f"attack.{field}") for field in ("names", "views")]
+    said = [tossed, correction.make_claim(run.plans.claim, *asked).num_cells]
     for piece in findings.pieces_of(run.plans.settings.get("attack.names")):
         depends = influence.describe(run, tasks.Audit.WITHOUT, influence.of_audit(run.settings, piece))
         read = [recipe.federation_reader for recipe in recipes if piece in run.plans.model_attacks.names]
         fitted = [reader.task for reader in read if reader is not None]
-        mark = fingerprint("audit", influence.AUDIT_RECIPE, piece, depends, contents, fitted)
+        mark = fingerprint("audit", influence.AUDIT_RECIPE, piece, depends, contents, fitted, said)
         marks.append(wanted.add(mark, tasks.Audit(tuple(every_run), piece)))
     return tuple(marks)
 

@@ -185,12 +185,13 @@ START, TRAIN, RECORD = 0, 1, 2  # what a model's key is folded with for each of 
 
 
 @functools.cache
-def make_train(learning: Learning, *, devices: tuple[jax.Device, ...]) -> Programs:
+def make_train(learning: Learning, *, devices: tuple[jax.Device, ...], skip_empty: bool = False) -> Programs:
     """Builds the training of S models, each on one shard of its own.
 
     Args:
       learning: network, training and defences; what acts at a hand-off does nothing here.
       devices: where S is split over.
+      skip_empty: see `training.make_fit`.
 
     Returns:
       `start(keys) -> state` and `advance(records, state, models, epochs) -> (state, finite bool[S])` where `epochs` is
@@ -198,7 +199,7 @@ def make_train(learning: Learning, *, devices: tuple[jax.Device, ...]) -> Progra
     """
     defended = learning.defences.make()
     start_fn = learning.make_start(defended)
-    fit_fn = learning.make_fit(defended, skip_empty=False)
+    fit_fn = learning.make_fit(defended, skip_empty=skip_empty)
 
     def advance_model(shared: tuple[types.Records, Any], inputs: tuple[Any, Models]) -> tuple[Any, jax.Array]:
         (records, epochs), (state, model) = shared, inputs

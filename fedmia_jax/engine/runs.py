@@ -13,7 +13,7 @@ import numpy as np
 from fedmia_jax import attacks, data, defenses, errors, options, protocols, randomness, registry, types
 from fedmia_jax.attacks import contract as attacks_contract
 from fedmia_jax.attacks import signals as attack_signals
-from fedmia_jax.audit import views
+from fedmia_jax.audit import correction, views
 from fedmia_jax.config import schema, sweeps
 from fedmia_jax.data import dataset as datasets
 from fedmia_jax.data import pools
@@ -94,6 +94,11 @@ class Plans:
         read = attacks.signals_read(self.reference_attacks).values()
         return tuple(dict.fromkeys((attack_signals.PHI, *read)))
 
+    @functools.cached_property
+    def claim(self) -> correction.Options:
+        """Which bound on epsilon is claimed."""
+        return self.settings.read("attack", correction.Options)
+
     @property
     def hyper(self) -> types.Hyper:
         """The numbers of training that programs take as arguments."""
@@ -140,9 +145,10 @@ class Run:
     replicate: int
     dataset: datasets.Dataset
     dealt: pools.Pools
-    shards: pools.Shards  # [N, n]
+    shards: pools.Shards  # [N, n], trained on
     split: pools.ShadowSplit
     audit: reference_records.Audit | None = None
+    tossed: pools.Shards | None = None  # [N, n], records of which coins decided whether they are trained on
 
     @property
     def settings(self) -> schema.Settings:
@@ -158,10 +164,24 @@ class Run:
 
     @functools.cached_property
     def owners(self) -> np.ndarray:
-        """Owner of every scored record, i32[M]: the node's index, -1 in the test pool, -2 if dealt to no node."""
+        """Owner of every scored record, i32[M]: the node's index, -1 in the test pool or left out, -2 if not dealt."""
         owners = np.full(len(self.dataset.labels), -2, np.int32)
         owners[self.dealt.test] = -1
+        if self.tossed is not None:
+            owners[self.tossed.indices[self.tossed.mask]] = -1
         return self.shards.owners(owners)[self.scored]
+
+    @property
+    def assigned(self) -> np.ndarray | None:
+        """The node that tossed a coin for every scored record, i32[M], -1 for none; None where there are no coins."""
+        if self.tossed is None:
+            return None
+        return self.tossed.owners(np.full(len(self.dataset.labels), -1, np.int32))[self.scored]
+
+    @property
+    def central_rows(self) -> np.ndarray:
+        """Rows that the centralised target trains on: the federation's pool, but what coins leave out."""
+        return self.dealt.federation if self.tossed is None else self.shards.indices[self.shards.mask]
 
     @property
     def reference_owners(self) -> np.ndarray:
@@ -213,6 +233,7 @@ def check(plans: Plans) -> None:
                 raise errors.InputError(
                     f"defense.names={name!r}: acts on {hook}, which nothing here can honour yet; leave it out"
                 )
+    correction.check(plans.claim)
     _check_views(plans)
 
 
@@ -290,8 +311,8 @@ def _draw(
     nodes: int,
     seed: int,
     replicate: int,
-) -> tuple[datasets.Dataset, pools.Pools, pools.Shards, pools.ShadowSplit, reference_records.Audit | None]:
-    """Data set, pools, shards, shadow records and audited records of one replicate."""
+) -> tuple[Any, ...]:
+    """Data set, pools, shards, shadow records, audited and tossed records of one replicate, as `Run` takes them."""
     dataset, draw = load(records, reader), {"seed": seed, "replicate": replicate}
     audit = None
     if references.federations:
@@ -300,7 +321,9 @@ def _draw(
         dealt = reference_records.redraw(common, **draw)
     else:
         dealt = pools.make_pools(len(dataset.labels), dealing, name=records.name, **draw)
-    shards = pools.deal(dealt.federation, dataset.labels, dealing, nodes=nodes, **draw)
-    split = pools.draw_shadows(dealt.shadow, shadows, target_size=len(dealt.federation), **draw)
+    everyone = pools.deal(dealt.federation, dataset.labels, dealing, nodes=nodes, **draw)
+    shards = pools.toss(everyone, dealing, **draw)
+    target_size = max(1, round(len(dealt.federation) * (dealing.canary_rate or 1.0)))
+    split = pools.draw_shadows(dealt.shadow, shadows, target_size=target_size, **draw)
     datasets.check_classes(dataset, dealt, replicate=replicate)
-    return dataset, dealt, shards, split, audit
+    return dataset, dealt, shards, split, audit, everyone if dealing.canary_rate else None

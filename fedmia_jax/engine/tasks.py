@@ -49,12 +49,15 @@ class Model:
     def unit(self, fingerprint: str) -> chunks.Unit:
         """Returns what it takes."""
         training, params = _nbytes(self.run)
+        # Coins leave other numbers of records to each target; padded, they share a program.
+        target = self.purpose == randomness.Purpose.CENTRALISED
+        slots = len(self.run.dealt.federation) if target else len(self.rows)
         return chunks.Unit(
             fingerprint,
-            _static(self.run, self.WITHOUT, len(self.rows), self.epochs),
+            _static(self.run, self.WITHOUT, slots, self.epochs),
             self,
             steps=self.epochs[-1] * _updates(self.run, [len(self.rows)]),
-            nbytes=training + params + 16 * len(self.rows),
+            nbytes=training + params + 16 * slots,
             num_models=1,
             shown={"epochs": self.epochs[-1]},
         )

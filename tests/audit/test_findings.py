@@ -10,7 +10,7 @@ import pytest
 
 from fedmia_jax import attacks, options
 from fedmia_jax.attacks import trajectory
-from fedmia_jax.audit import api, attribution, evidence, findings, pooling, rows, scoring
+from fedmia_jax.audit import api, attribution, correction, evidence, findings, pooling, rows, scoring
 from fedmia_jax.schedule import Schedule
 
 NAMES = ("loss", "lira_online", "rmia_offline", "delta_phi", "peers", "sequence_lira", "trajectory")
@@ -44,7 +44,14 @@ def make_scorer(short_fits):
         compared = [name for name in names if name not in arrays.model_scores]
         declared = options.declared(*(attacks.find(name).options for name in compared))
         defaults = {name: declaration.default for name, declaration in declared.items()}
-        return scoring.make_scorer(arrays, compared, views, defaults, jax.random.key(0))
+        return scoring.make_scorer(
+            arrays,
+            compared,
+            views,
+            defaults,
+            jax.random.key(0),
+            claim=correction.make_claim(correction.Options(), names, views),
+        )
 
     return call
 

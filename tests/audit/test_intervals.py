@@ -1,4 +1,4 @@
-"""Intervals and bounds against SciPy, scikit-learn, plain resampling, and mechanisms with a known epsilon."""
+"""Intervals against SciPy, scikit-learn and plain resampling."""
 
 import numpy as np
 import pytest
@@ -75,49 +75,6 @@ def test_the_best_threshold_by_hand(ties):
     cuts = np.concatenate([members, others, [-10.0]])
     best = max((members > cut).mean() - (others > cut).mean() for cut in cuts)
     assert (members > result).mean() - (others > result).mean() == pytest.approx(best, abs=1e-12)
-
-
-def half(members, others, *, weights=None, trials=None):
-    weights = np.ones(len(others)) if weights is None else weights
-    return intervals.Half(members, others, weights, trials or (len(members), len(others)))
-
-
-def test_epsilon_of_randomized_response_is_below_and_near_the_truth():
-    rng = np.random.default_rng(0)
-    truth = np.log(0.75 / 0.25)
-
-    def answers(chance):
-        return (rng.random(40_000) < chance).astype(float)
-
-    result = intervals.epsilon(*(half(answers(0.75), answers(0.25)) for _ in range(2)))
-    assert truth - 0.1 < result <= truth
-
-
-def test_epsilon_of_noise_is_nothing():
-    rng = np.random.default_rng(0)
-    halves = [[half(rng.normal(size=500), rng.normal(size=500)) for _ in range(2)] for _ in range(40)]
-    result = [intervals.epsilon(*two) for two in halves]
-    assert np.mean(np.array(result) > 0) <= 0.1  # at 95%, within what forty trials tell
-
-
-def test_a_record_that_is_scored_often_is_one_trial():
-    rng = np.random.default_rng(0)
-    members, others = rng.normal(2, 1, 500), rng.normal(0, 1, 500)
-    once = intervals.epsilon(half(members, others), half(members, others))
-    again = half(members, np.tile(others, 10), trials=(500, 500))
-    assert intervals.epsilon(again, again) == pytest.approx(once, abs=0.05)
-
-
-def test_weights_make_unequal_groups_alike():
-    # Nothing is known of either node's members, but one node's scores are higher, and it has more of them.
-    rng = np.random.default_rng(0)
-    members = np.concatenate([rng.normal(2, 1, 8000), rng.normal(0, 1, 1000)])
-    others = np.concatenate([rng.normal(2, 1, 5000), rng.normal(0, 1, 5000)])
-    weights = np.repeat([8 / 4.5, 1 / 4.5], 5000)
-    fair = half(members, others, weights=weights)
-    assert intervals.epsilon(fair, fair) < 0.1 < intervals.epsilon(half(members, others), half(members, others))
-    assert roc.at_rate(roc.make_roc(members, others, weights), 0.1).tpr == pytest.approx(0.1, abs=0.02)
-    assert roc.at_rate(roc.make_roc(members, others), 0.1).tpr > 0.15
 
 
 def test_the_t_interval():

@@ -276,3 +276,42 @@ def test_a_pool_too_small_for_shadows_is_one_line(shadow, message):
     with pytest.raises(errors.InputError) as caught:
         draw_shadows(**shadow)
     assert str(caught.value) == message
+
+
+def toss(rate, replicate=0, **options):
+    settings = pools.Options(canary_rate=rate, **options)
+    dealt = pools.deal(POOL, LABELS, settings, nodes=3, seed=1, replicate=replicate)
+    return dealt, pools.toss(dealt, settings, seed=1, replicate=replicate)
+
+
+def test_without_coins_all_that_are_dealt_train():
+    dealt, trained = toss(0.0)
+    assert trained is dealt
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 0.9])
+def test_a_coin_for_each_record_leaves_it_out_or_not(rate):
+    dealt, trained = toss(rate)
+    for before, after in zip(rows_of(dealt), rows_of(trained), strict=True):
+        assert set(after) < set(before)
+        assert abs(len(after) - rate * len(before)) < 4 * np.sqrt(rate * (1 - rate) * len(before))
+    assert trained.mask.shape[1] == trained.sizes.max()
+
+
+def test_coins_are_those_of_the_replicate_and_independent():
+    heads = []
+    for replicate in range(40):
+        dealt, trained = toss(0.5, replicate)
+        np.testing.assert_array_equal(trained.indices, toss(0.5, replicate)[1].indices)
+        heads.append(np.isin(dealt.indices[0], trained.indices[0][trained.mask[0]]))
+    sums = np.array(heads).sum(axis=1)  # of exact halves they would not vary
+    expected = len(heads[0]) / 4
+    assert 0.4 * expected < sums.var() < 2.2 * expected
+
+
+def test_a_node_that_coins_leave_empty_is_one_line():
+    with pytest.raises(errors.InputError) as caught:
+        toss(0.01, partition="sizes", sizes=(1.0, 1.0, 1e-3))
+    assert str(caught.value) == (
+        "data.canary_rate=0.01: coins leave node N3 without a record; raise it or data.num_federation"
+    )

@@ -95,3 +95,17 @@ def test_too_few_references_are_one_line(federations):
 @pytest.mark.parametrize("federations", [0, references.LEAST_REFERENCES])
 def test_no_references_or_enough_are_fine(federations):
     references.check(references.Options(federations=federations))
+
+
+def test_references_toss_coins_as_targets_do():
+    drawn = pools.make_pools(200, AUDITED, name="synthetic", seed=1, replicate=0)
+    coins = dataclasses.replace(AUDITED, canary_rate=0.5)
+    labels, settings = np.zeros(200, np.int32), references.Options(federations=30)
+    tossed = references.draw_audit(drawn, labels, coins, settings, nodes=4, seed=1)
+    everyone = references.draw_audit(drawn, labels, AUDITED, settings, nodes=4, seed=1)
+    sizes = np.array([shards.sizes.sum() for shards in tossed.references])
+    assert 18 < sizes.mean() < 22
+    assert len(set(sizes.tolist())) > 3
+    for few, every in zip(tossed.references, everyone.references, strict=True):
+        owner = every.owners(np.full(200, -1))
+        assert all((owner[row] == node).all() for node, row in enumerate(map(np.compress, few.mask, few.indices)))

@@ -53,6 +53,7 @@ OTHER: dict[str, Any] = {  # a value of each field that differs from the base
     "data.partition": "sizes",
     "data.alpha": 0.9,
     "data.sizes": (1.0, 3.0),
+    "data.canary_rate": 0.5,
     "data.num_features": 7,
     "data.num_records": 280,
     "data.min_items": 2,
@@ -80,6 +81,8 @@ OTHER: dict[str, Any] = {  # a value of each field that differs from the base
     "shadow.audit": False,
     "attack.names": tuple(name for name in attacks.ATTACKS if name != "network_per_class"),
     "attack.views": ("outsider",),
+    "attack.epsilon_cell": ("loss", "outsider"),
+    "attack.epsilon_delta": 1e-6,
     "attack.hidden": 8,
     "attack.learning_rate": 0.05,
     "attack.epochs": 3,
@@ -122,6 +125,7 @@ MOVES: dict[str, set[str]] = {
     "data.partition": FEDERATED,
     "data.alpha": FEDERATED,
     "data.sizes": FEDERATED,
+    "data.canary_rate": {"target", "baseline", *FEDERATED},
     "data.num_features": EVERYTHING,
     "data.num_records": EVERYTHING,
     "data.min_items": set(),  # an option of other readers
@@ -149,6 +153,8 @@ MOVES: dict[str, set[str]] = {
     "shadow.audit": {"baseline", "federation", "reference", *PIECES},
     "attack.names": READ,
     "attack.views": set(PIECES),
+    "attack.epsilon_cell": set(PIECES),
+    "attack.epsilon_delta": set(PIECES),
     "attack.hidden": READ,
     "attack.learning_rate": READ,
     "attack.epochs": READ,
@@ -251,6 +257,8 @@ OF_RMIA_AND_BASE = {"rmia_temperature", "rmia_softmax", "gamma", "offline_a", "b
 NOWHERE = {
     "federation.centralised_epochs",
     "attack.views",
+    "attack.epsilon_cell",
+    "attack.epsilon_delta",
     "attack.variance",
     *(f"attack.{name}" for name in OF_RMIA_AND_BASE),  # those of signals count by the signals that are kept
 }

@@ -48,6 +48,7 @@ CHANGES = [
     ("data.num_test", 99, ALL),
     ("data.num_shadow_pool", 150, ALL),
     ("data.partition", "dirichlet", {"federations"}),
+    ("data.canary_rate", 0.5, ALL),
     ("model.hidden", 64, ALL),
     ("model.dropout_rate", 0.4, ALL),
     ("training.optimizer", "sgd", ALL),
@@ -90,6 +91,7 @@ def test_what_is_listed_above_is_every_field_that_there_is():
         "replicates", "data.path", "data.name", "data.cluster", "data.min_items", "data.alpha", "data.sizes",
         "model.name", "federation.kind", "shadow.kind", "attack.names", "defense.names",
         "shadow.audit", "attack.views", "attack.variance", "attack.gamma", "attack.offline_a",  # of references
+        "attack.epsilon_cell", "attack.epsilon_delta",
         "attack.rmia_temperature", "attack.rmia_softmax", "attack.base_temperature", "attack.base_scale",
     }  # fmt: skip
     assert listed | without_influence == declared_by_the_package()

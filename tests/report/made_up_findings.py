@@ -11,6 +11,7 @@ def pooled(
     """A row of the intervals; without a TPR the sample resolves none."""
     row = {"attack": attack, "view": view, "attacked": attacked, "replicates": 2, "members": 30, "non_members": 50}
     row |= {"auc": auc, "auc_low_replicates": auc - 0.01, "auc_high_replicates": auc + 0.01, "epsilon": 1.234}
+    row |= {"epsilon_adjacency": "replace one", "epsilon_delta": 0.0, "epsilon_level": 0.999}
     for rate in ("0.01", "0.001"):
         ends = (None, None, None) if tpr is None else (tpr, tpr / 2, tpr * 2)
         row |= dict(zip([f"tpr_at_fpr_{rate}{end}" for end in ("", "_low", "_high")], ends, strict=True))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 
-from fedmia_jax.audit import intervals
+from fedmia_jax.audit import correction, intervals
 from fedmia_jax.report import tables
 
 NUMBERS = {  # column: (what it is, how its interval is made)
@@ -94,12 +94,26 @@ def _epsilon(rows: pl.DataFrame) -> tables.Table:
         for row in rows.iter_rows(named=True)
     }
     header, lines = _attacks_by_views(rows, cells)
-    caption = (
-        "Training of these models is not (epsilon, 0)-differentially private for any smaller epsilon, at 95%, as far "
-        "as the records of one model are independent trials: the threshold is chosen on one half of them and counted "
-        "on the other. The number of records bounds it."
-    )
+    caption = _epsilon_caption(rows.filter(pl.col("epsilon").is_not_null()))
     return tables.Table("Lower bound on epsilon, one node, attacks x views", header, lines, caption)
+
+
+def _epsilon_caption(rows: pl.DataFrame) -> str:
+    """What the bounds say, and at which level."""
+    if rows.is_empty():
+        return "None could be taken."
+    first = rows.row(0, named=True)
+    delta, adjacency = first["epsilon_delta"], first["epsilon_adjacency"]
+    alone = rows.filter(pl.col("epsilon_level") == correction.LEVEL).select("attack", "view").rows()
+    where = " and ".join(f"{attack} under {view}" for attack, view in alone)
+    chosen = f"That of {where}, chosen beforehand, holds at 95%; all others hold" if alone else "All of them hold"
+    how = "The threshold is chosen on one half of the records, which count as independent trials."
+    how = "Each record tossed a coin of its own." if "add" in adjacency else how
+    return (
+        f"Training of these models is not (epsilon, {delta:g})-differentially private for any smaller epsilon; "
+        f"adjacent sets {adjacency} record. {chosen} together at 95%, corrected for the number of attacks and views. "
+        f"{how} The number of records bounds it."
+    )
 
 
 def summarise_coalitions(coalitions: pl.DataFrame) -> pl.DataFrame:
