@@ -16,7 +16,7 @@ class Options:
     epsilon_cell: tuple[str, ...] = options.option(
         ("sequence_lira", "coordinator"), "attack and view whose epsilon stands by itself; the others are corrected"
     )
-    epsilon_delta: float = options.option(1e-5, "delta of the bounds on epsilon under coins", low=0.0, high=0.1)
+    epsilon_delta: float = options.option(1e-6, "delta of the bounds on epsilon under coins", low=0.0, high=0.1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

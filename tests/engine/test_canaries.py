@@ -54,7 +54,7 @@ def test_the_audit_bounds_epsilon_by_the_coins(finished):
     arrays = collection.gather(finished.planned, finished.kept, finished.runs)
     assert arrays.coin_rate == 0.5
     assert table["epsilon_adjacency"].unique().to_list() == ["add or remove one"]
-    assert table["epsilon_delta"].unique().to_list() == [1e-5]
+    assert table["epsilon_delta"].unique().to_list() == [1e-6]
     (chosen,) = table.filter(pl.col("epsilon_level") == correction.LEVEL).select("attack", "view", "attacked").rows()
     assert chosen == ("loss", "outsider", "node")
     assert set(table["epsilon_level"]) == {0.95, 1 - 0.05 / (2 * len(attacks.ATTACKS))}

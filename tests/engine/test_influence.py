@@ -82,7 +82,7 @@ OTHER: dict[str, Any] = {  # a value of each field that differs from the base
     "attack.names": tuple(name for name in attacks.ATTACKS if name != "network_per_class"),
     "attack.views": ("outsider",),
     "attack.epsilon_cell": ("loss", "outsider"),
-    "attack.epsilon_delta": 1e-6,
+    "attack.epsilon_delta": 1e-7,
     "attack.hidden": 8,
     "attack.learning_rate": 0.05,
     "attack.epochs": 3,
