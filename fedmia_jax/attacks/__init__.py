@@ -24,6 +24,7 @@ from fedmia_jax.attacks import (
     sequence,
     shapes,
     signals,
+    stacked,
     thresholds,
     trajectory,
 )
@@ -43,6 +44,7 @@ ATTACKS: dict[str, contract.Factory] = {
     "peers": peers.PEERS,
     "sequence_lira": sequence.SEQUENCE_LIRA,
     "trajectory": trajectory.TRAJECTORY,
+    "stacked": stacked.STACKED,
 }
 
 

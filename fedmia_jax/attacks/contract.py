@@ -97,10 +97,19 @@ class Setup:
     Attributes:
       nodes: N.
       masks: bool[T] each, the views that it will be asked for; one that is there twice counts twice.
+      before: i32[T], see `Sight`; of the first federation where they go in different orders.
+      visits: i32[C, N], see `Sight`.
     """
 
     nodes: int
     masks: Sequence[np.ndarray]
+    before: np.ndarray
+    visits: np.ndarray
+
+    @classmethod
+    def of(cls, schedule: Schedule, masks: Sequence[np.ndarray]) -> "Setup":
+        """Returns what attacks are made for where snapshots stand in the order of a schedule."""
+        return cls(schedule.nodes, masks, schedule.before, schedule.visits)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from fedmia_jax.attacks import contract, moments
 
 NUM_ROUNDS = 4  # of means, scales, tails and covariances in turn
+MOST_LEVERAGE = 0.9  # of an observation on the mean that it is compared with
 FREEDOMS = np.geomspace(1.5, 1_000.0, 80).astype(np.float32)  # degrees that are tried; the last is as good as normal
 
 
@@ -30,6 +31,7 @@ class Law:
     of_outside: Shaped[Array, "T T"]  # f32, scatter of non-members at scale 1
     scale: Shaped[Array, "M"]  # f32, variance of each record, geometric mean 1
     freedom: Shaped[Array, ""]  # f32, degrees of freedom
+    trust: Shaped[Array, "M"]  # f32, how far the shift of each record is its own, see `_shift`
 
 
 def whiten(root: Float[Array, "T T"], values: Float[Array, "*J T M"]) -> Float[Array, "*J T M"]:
@@ -126,8 +128,8 @@ def _common(counted: _Counted, scatter: jax.Array, scale: jax.Array) -> jax.Arra
 
 def _means(
     phi: jax.Array, weights: tuple[jax.Array, jax.Array], scatter: jax.Array, scale: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Means f32[T, M] of members and non-members, and the error of each observation of either from the others'."""
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Means f32[T, M] of both classes, trust in the shift, and the error of each observation from the others' mean."""
     counted = _count(phi, *weights)
     shift, trust = _shift(counted, scatter, scale)
     common, total = _common(counted, scatter, scale), jnp.maximum(counted.inside + counted.outside, 1e-3)
@@ -137,8 +139,8 @@ def _means(
     for mean, weight, share, count in zip(means, weights, shares, (counted.inside, counted.outside), strict=True):
         # What an observation moves its own mean by; taken out, its error is that of a prediction.
         leverage = weight * (1 / total + trust * share / jnp.maximum(count, 1e-3))
-        errors.append((phi - mean) / jnp.maximum(1 - leverage, 0.1)[:, None])
-    return means[0], means[1], errors[0], errors[1]
+        errors.append((phi - mean) / jnp.maximum(1 - leverage, 1 - MOST_LEVERAGE)[:, None])
+    return means[0], means[1], trust, errors[0], errors[1]
 
 
 def find_law(phi: Float[Array, "J T M"], owners: Int[Array, "J M"], node: contract.NodeIndex, *, nodes: int) -> Law:
@@ -159,10 +161,10 @@ def find_law(phi: Float[Array, "J T M"], owners: Int[Array, "J M"], node: contra
     out = moments.outside(phi, owners).mean
     start = shrunk_covariance(phi - out, others, counts[1])
     scatters = start, start
-    inside = outside = out
+    inside, outside, trust = out, out, jnp.zeros_like(scale)
     for _ in range(NUM_ROUNDS):
         both = (scatters[0] * counts[1] + scatters[1] * counts[0]) / jnp.maximum(counts[0] + counts[1], 1)
-        inside, outside, *errors = _means(phi, (members * tails, others * tails), both, scale)
+        inside, outside, trust, *errors = _means(phi, (members * tails, others * tails), both, scale)
         roots = [jnp.linalg.cholesky(scatter) for scatter in scatters]
         squares = [(whiten(root, error) ** 2).sum(axis=1) for root, error in zip(roots, errors, strict=True)]
         distance = jnp.maximum(jnp.where(members > 0, squares[0], squares[1]), moments.FLOOR)
@@ -174,7 +176,7 @@ def find_law(phi: Float[Array, "J T M"], owners: Int[Array, "J M"], node: contra
             shrunk_covariance(errors[0], weights[0], counts[0]),
             shrunk_covariance(errors[1], weights[1], counts[1]),
         )
-    return Law(inside, outside, *scatters, scale, freedom)
+    return Law(inside, outside, *scatters, scale, freedom, trust)
 
 
 def log_density(

@@ -146,7 +146,9 @@ def make_scorer(
     compared: Mapping[str, contract.ReferenceAttack] = {}
     chosen = attacks.choose(tuple(names), options)
     if names:
-        setup = contract.Setup(arrays.nodes, _masks(known, observers, arrays.phi.shape[0]))
+        masks, first = _masks(known, observers, arrays.phi.shape[0]), known.scored[0]
+        sight = federations.make_sight(first, np.ones(len(first), bool), known.orders(known.scored)[0])
+        setup = contract.Setup(arrays.nodes, masks, np.asarray(sight.before), np.asarray(sight.visits))
         compared = attacks.make_reference_attacks(chosen, setup)
     reads = {name: signal.name for name, signal in attacks.signals_read(chosen).items()}
     return Scorer(arrays, known, observers, compared, reads, key, claim)

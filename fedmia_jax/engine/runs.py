@@ -249,7 +249,7 @@ def _check_views(plans: Plans) -> None:
     parties = [party for name in names for party in views.make_view(name, schedule)]
     if not parties:
         raise errors.InputError(f"attack.views={names!r}: name a view; {views.KNOWN}")
-    setup = attacks_contract.Setup(plans.rounds.nodes, [party.mask for party in parties])
+    setup = attacks_contract.Setup.of(schedule, [party.mask for party in parties])
     attacks.make_reference_attacks(plans.reference_attacks, setup)
     if plans.reference_attacks.names and not plans.references.federations:
         raise errors.InputError(

@@ -13,6 +13,7 @@ import scipy.stats
 
 from fedmia_jax import attacks, options
 from fedmia_jax.attacks import contract
+from fedmia_jax.schedule import Schedule
 
 LAWS = ("gaussian", "t4", "scales", "both", "t4 each")
 DISTANCE = 2.23  # of members from non-members in deviations, before it varies by record
@@ -64,7 +65,9 @@ def make(name, snapshots):
     """An attack by name for one node that is seen throughout."""
     declared = options.declared(*(factory.options for factory in attacks.ATTACKS.values()))
     chosen = attacks.choose((name,), {option: each.default for option, each in declared.items()})
-    return attacks.make_reference_attacks(chosen, contract.Setup(1, [np.ones(snapshots, bool)]))[name]
+    return attacks.make_reference_attacks(
+        chosen, contract.Setup.of(Schedule.cyclic(nodes=1, cycles=snapshots), [np.ones(snapshots, bool)])
+    )[name]
 
 
 def score(name, known, phi, *, seen=None):

@@ -27,9 +27,10 @@ import sklearn.metrics
 
 from fedmia_jax import attacks, options, types
 from fedmia_jax.attacks import contract, signals
+from fedmia_jax.schedule import Schedule
 
 RECORDS, CLASSES, MODELS, TEMPERATURE, OFFLINE_A, SCALE = 2_000, 20, 64, 2.0, 0.3, 0.33
-SETUP = contract.Setup(1, [np.ones(1, bool)])
+SETUP = contract.Setup.of(Schedule.cyclic(nodes=1, cycles=1), [np.ones(1, bool)])
 
 
 class World:

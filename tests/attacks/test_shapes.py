@@ -6,8 +6,9 @@ import pytest
 
 from fedmia_jax import attacks, options
 from fedmia_jax.attacks import contract, shapes
+from fedmia_jax.schedule import Schedule
 
-SETUP = contract.Setup(2, [np.ones(4, bool)])
+SETUP = contract.Setup.of(Schedule.cyclic(nodes=2, cycles=2), [np.ones(4, bool)])
 DECLARED = options.declared(*(factory.options for factory in attacks.ATTACKS.values()))
 VALUES = {name: declaration.default for name, declaration in DECLARED.items()}
 

@@ -13,7 +13,7 @@ from fedmia_jax.schedule import Schedule
 
 NODES, CYCLES, REFERENCES, RECORDS = 3, 2, 24, 60
 SNAPSHOTS = NODES * CYCLES
-SETUP = contract.Setup(NODES, [np.ones(SNAPSHOTS, bool)])
+SETUP = contract.Setup.of(Schedule.cyclic(nodes=NODES, cycles=SNAPSHOTS // NODES), [np.ones(SNAPSHOTS, bool)])
 CYCLIC = Schedule.cyclic(nodes=NODES, cycles=CYCLES)
 FOUR = Schedule.cyclic(nodes=1, cycles=4)  # of `gaussian_toy`
 SHUFFLED = Schedule.sequential(np.array([[2, 0, 1], [1, 2, 0]]))
