@@ -27,7 +27,7 @@ import rich.console  # noqa: E402
 
 import launch  # noqa: E402
 from fedmia_jax import randomness, types  # noqa: E402
-from fedmia_jax.attacks import trajectory  # noqa: E402
+from fedmia_jax.attacks import stacked, trajectory  # noqa: E402
 from fedmia_jax.config import parsing, schema, sweeps  # noqa: E402
 from fedmia_jax.engine import devices, experiment, lab, plan, planning, progress, runs, tasks  # noqa: E402
 from fedmia_jax.learning import networks, training  # noqa: E402
@@ -272,12 +272,11 @@ def run_sweep() -> Callable[..., tuple[list[runs.Run], pl.DataFrame]]:
 @pytest.fixture(scope="module")
 def short_fits() -> Iterator[None]:
     """Networks on trajectories take fewer updates; what tests show them is learnt by then."""
-    usual = trajectory.NUM_UPDATES
-    trajectory.NUM_UPDATES = 1_000
-    try:
+    short = {(trajectory, "NUM_UPDATES"): 1_000, (stacked, "NUM_UPDATES"): 100, (stacked, "NUM_EXAMPLES"): 8_000}
+    with pytest.MonkeyPatch.context() as patch:
+        for (module, name), value in short.items():
+            patch.setattr(module, name, value)
         yield
-    finally:
-        trajectory.NUM_UPDATES = usual
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,7 @@ class ReferenceAttack(NamedTuple):
       suffices: `(schedule, mask bool[T], node) -> bool`, on the host: whether a view shows what the attack needs; for
         the union it must suffice for some node.
       names_nodes: whether the node with the highest score is the one that the attack holds to own a record.
+      by_the_dozen: whether it is cheap enough to be asked for every coalition of some size.
     """
 
     fit: Callable[[jax.Array, KnownRecords], Any]
@@ -88,6 +89,7 @@ class ReferenceAttack(NamedTuple):
     combine: Callable[[jax.Array], jax.Array] | None = None
     suffices: Callable[[Schedule, np.ndarray, int], bool] = _always
     names_nodes: bool = False
+    by_the_dozen: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

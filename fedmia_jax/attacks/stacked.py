@@ -199,7 +199,9 @@ def make_attack(settings: options.NoOptions, setup: contract.Setup) -> contract.
         residuals = Residuals(phi - law.inside, phi - law.outside, law.scale, counts)
         return _log_odds(fitted, make_inputs(law, residuals, sight, node))
 
-    return contract.ReferenceAttack(fit, prepare, score, combine=contract.any_node, names_nodes=True)
+    return contract.ReferenceAttack(
+        fit, prepare, score, combine=contract.any_node, names_nodes=True, by_the_dozen=False
+    )
 
 
 def _log_odds(fitted: contract.Fitted, inputs: Float[Array, "M F"]) -> Float[Array, "M"]:

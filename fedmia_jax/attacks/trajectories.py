@@ -7,6 +7,7 @@ fitted on all records of the references. Source: Lange, Little and Taylor (1989)
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,15 +24,15 @@ FREEDOMS = np.geomspace(1.5, 1_000.0, 80).astype(np.float32)  # degrees that are
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Law:
-    """How trajectories are distributed with their records and without them."""
+    """How trajectories are distributed with their records and without them; N nodes where several are stacked."""
 
-    inside: Shaped[Array, "T M"]  # f32, means of members
-    outside: Shaped[Array, "T M"]  # f32, means of non-members
-    of_inside: Shaped[Array, "T T"]  # f32, scatter of members at scale 1
-    of_outside: Shaped[Array, "T T"]  # f32, scatter of non-members at scale 1
-    scale: Shaped[Array, "M"]  # f32, variance of each record, geometric mean 1
-    freedom: Shaped[Array, ""]  # f32, degrees of freedom
-    trust: Shaped[Array, "M"]  # f32, how far the shift of each record is its own, see `_shift`
+    inside: Shaped[Array, "*N T M"]  # f32, means of members
+    outside: Shaped[Array, "*N T M"]  # f32, means of non-members
+    of_inside: Shaped[Array, "*N T T"]  # f32, scatter of members at scale 1
+    of_outside: Shaped[Array, "*N T T"]  # f32, scatter of non-members at scale 1
+    scale: Shaped[Array, "*N M"]  # f32, variance of each record, geometric mean 1
+    freedom: Shaped[Array, "*N"]  # f32, degrees of freedom
+    trust: Shaped[Array, "*N M"]  # f32, how far the shift of each record is its own, see `_shift`
 
 
 def whiten(root: Float[Array, "T T"], values: Float[Array, "*J T M"]) -> Float[Array, "*J T M"]:
@@ -156,27 +157,28 @@ def find_law(phi: Float[Array, "J T M"], owners: Int[Array, "J M"], node: contra
     members = moments.membership(owners, node, nodes=nodes).astype(phi.dtype)
     others = (owners < 0).astype(phi.dtype)
     counts = members.sum(), others.sum()
-    scale, freedom = jnp.ones(phi.shape[2], phi.dtype), jnp.asarray(FREEDOMS[-1], phi.dtype)
-    tails = jnp.ones(members.shape, phi.dtype)
     out = moments.outside(phi, owners).mean
     start = shrunk_covariance(phi - out, others, counts[1])
-    scatters = start, start
-    inside, outside, trust = out, out, jnp.zeros_like(scale)
-    for _ in range(NUM_ROUNDS):
-        both = (scatters[0] * counts[1] + scatters[1] * counts[0]) / jnp.maximum(counts[0] + counts[1], 1)
-        inside, outside, trust, *errors = _means(phi, (members * tails, others * tails), both, scale)
-        roots = [jnp.linalg.cholesky(scatter) for scatter in scatters]
+    ones = jnp.ones(phi.shape[2], phi.dtype)
+    known = Law(out, out, start, start, ones, jnp.asarray(FREEDOMS[-1], phi.dtype), jnp.zeros_like(ones))
+
+    def improve(_: Any, state: tuple[Law, jax.Array]) -> tuple[Law, jax.Array]:
+        law, tails = state
+        both = (law.of_inside * counts[1] + law.of_outside * counts[0]) / jnp.maximum(counts[0] + counts[1], 1)
+        inside, outside, trust, *errors = _means(phi, (members * tails, others * tails), both, law.scale)
+        roots = [jnp.linalg.cholesky(scatter) for scatter in (law.of_inside, law.of_outside)]
         squares = [(whiten(root, error) ** 2).sum(axis=1) for root, error in zip(roots, errors, strict=True)]
         distance = jnp.maximum(jnp.where(members > 0, squares[0], squares[1]), moments.FLOOR)
         scale, spread = find_scale(jnp.log(distance), members + others)
         freedom = find_freedom(spread, size)
         tails = (freedom + size) / (freedom + distance / scale)
-        weights = [each * tails / scale for each in (members, others)]
-        scatters = (
-            shrunk_covariance(errors[0], weights[0], counts[0]),
-            shrunk_covariance(errors[1], weights[1], counts[1]),
+        of_inside, of_outside = (
+            shrunk_covariance(error, each * tails / scale, count)
+            for error, each, count in zip(errors, (members, others), counts, strict=True)
         )
-    return Law(inside, outside, *scatters, scale, freedom, trust)
+        return Law(inside, outside, of_inside, of_outside, scale, freedom, trust), tails
+
+    return jax.lax.fori_loop(0, NUM_ROUNDS, improve, (known, jnp.ones(members.shape, phi.dtype)))[0]
 
 
 def log_density(

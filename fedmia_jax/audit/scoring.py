@@ -275,6 +275,8 @@ def _together(scorer: Scorer, name: str) -> Iterator[Scored]:
     num, score = scorer.num_targets, score_nodes(scorer, name)
     for view, observers in scorer.observers.items():
         many = is_many(view)
+        if many and not scorer.compared[name].by_the_dozen:
+            continue
         for observer in observers:
             enough = _sufficient(scorer, name, observer)
             if not enough:

@@ -17,7 +17,7 @@ from fedmia_jax.attacks import contract, lira, network, signals
 pytestmark = pytest.mark.usefixtures("short_fits")
 NAMES = tuple(attacks.ATTACKS)
 ON_ONE_MODEL, WITH_REFERENCES = attacks.on_one_model(NAMES), attacks.with_references(NAMES)
-TOGETHER = ("delta_loss", "delta_phi", "delta_ratio", "peers", "sequence_lira", "trajectory")
+TOGETHER = ("delta_loss", "delta_phi", "delta_ratio", "peers", "sequence_lira", "trajectory", "stacked")
 
 
 def test_an_attack_is_of_one_kind_and_its_options_are_documented():
@@ -37,7 +37,7 @@ def test_an_attack_is_of_one_kind_and_its_options_are_documented():
 def test_the_attacks_that_read_snapshots_together_combine_nodes():
     for name in WITH_REFERENCES:
         assert (worlds.make(name).combine is not None) == (name in TOGETHER)
-        assert worlds.make(name).names_nodes == (name in ("delta_phi", "sequence_lira", "trajectory"))
+        assert worlds.make(name).names_nodes == (name in ("delta_phi", "sequence_lira", "trajectory", "stacked"))
 
 
 def test_names_that_stand_for_nothing():
@@ -124,8 +124,8 @@ def test_every_attack_with_references_tells_members_of_the_union(name):
     if attack.combine is None:
         scores = worlds.score(attack, references, target, node=worlds.NODES)[-1]
     else:
-        fitted, sight = attack.fit(jax.random.key(0), references), worlds.look(worlds.EVERYTHING, schedule)
-        nodes = [attack.score(attack.prepare(fitted, jnp.int32(node)), target, sight) for node in range(worlds.NODES)]
+        sight = worlds.look(worlds.EVERYTHING, schedule)
+        nodes = [worlds.score(attack, references, target, node=node, sight=sight) for node in range(worlds.NODES)]
         scores = np.asarray(attack.combine(jnp.stack(nodes)))
     # Less than for a node: the largest over nodes is also that of the noise.
     assert worlds.auc(scores, owners >= 0) > 0.75

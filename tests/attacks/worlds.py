@@ -71,10 +71,17 @@ def look(mask, schedule=CYCLIC):
     return contract.Sight(jnp.asarray(mask), jnp.asarray(schedule.before), jnp.asarray(schedule.visits))
 
 
+@functools.cache
+def compiled(attack):
+    """Fit, preparation and score of an attack, compiled once for each shape."""
+    return tuple(jax.jit(each) for each in (attack.fit, attack.prepare, attack.score))
+
+
 def score(attack, references, phi, *, node=NODES, sight=None):
     """What an attack says of a target."""
-    ready = attack.prepare(attack.fit(jax.random.key(0), references), jnp.int32(node))
-    return np.asarray(attack.score(ready, phi) if sight is None else attack.score(ready, phi, sight))
+    fit, prepare, say = compiled(attack)
+    ready = prepare(fit(jax.random.key(0), references), jnp.int32(node))
+    return np.asarray(say(ready, phi) if sight is None else say(ready, phi, sight))
 
 
 def score_all(attack, references, phi, sight=None):
