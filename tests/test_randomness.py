@@ -30,7 +30,7 @@ def test_purposes_keep_their_numbers():
     """What was computed before is found again only if they do."""
     assert {purpose.name: int(purpose) for purpose in Purpose} == {
         "POOLS": 0, "PARTITION": 1, "SHADOW": 2, "CENTRALISED": 3, "FEDERATED": 4, "ATTACK": 5, "REFERENCE": 6,
-        "ORDER": 7, "RECORDS": 8, "AUDITED": 9,
+        "ORDER": 7, "RECORDS": 8, "AUDITED": 9, "CANARY": 10,
     }  # fmt: skip
 
 

@@ -130,7 +130,7 @@ def test_what_goes_into_evidence_is_checked(call, fields, message):
         ({"views": "outsider"}, "give tuples of names"),
         ({"views": ()}, r"attack\.views=\(\): name a view"),
         ({"views": ("insider:3",)}, r"attack\.views='insider:3': expected one number between 1 and 2"),
-        ({"options": {"varianse": "pooled"}}, r"options: no attack has an option 'varianse'; must be some of "),
+        ({"options": {"varianse": "pooled"}}, r"options: there is no option 'varianse'; must be some of "),
     ],
 )
 def test_an_audit_of_what_does_not_exist(arguments, message):

@@ -67,7 +67,7 @@ def test_the_options_of_all_readers_stand_in_one_group():
     declared = options.declared(dataset.Options, pools.Options, *readers)
     assert set(declared) == {
         *("name", "num_classes", "cluster", "seed"),
-        *("num_federation", "num_test", "num_shadow_pool", "partition", "alpha", "sizes"),
+        *("num_federation", "num_test", "num_shadow_pool", "partition", "alpha", "sizes", "canary_rate"),
         *("path", "num_features", "num_records", "min_items"),
     }
     assert not any(declaration.traced for declaration in declared.values())
