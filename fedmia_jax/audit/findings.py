@@ -1,13 +1,14 @@
 """Scores of parties -> tables: rows of the results, intervals of each attack and view, ROC, coalitions, naming."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from fedmia_jax.audit import attribution, epsilon, evidence, metrics, pooling, roc, rows, scoring
+from fedmia_jax.audit import attribution, coalitions, epsilon, metrics, pooling, rows, scoring
 
 HEAD = {"attack": pl.String, "view": pl.String, "attacked": pl.String}
 SCHEMAS: Mapping[str, Mapping[str, Any]] = {
@@ -15,6 +16,7 @@ SCHEMAS: Mapping[str, Mapping[str, Any]] = {
     "intervals": HEAD
     | dict.fromkeys(pooling.COUNTS, pl.Int64)
     | dict.fromkeys(pooling.NUMBERS, pl.Float64)
+    | dict.fromkeys(pooling.NAMES, pl.String)
     | {name: pl.String if kind is str else pl.Float64 for name, kind in epsilon.COLUMNS.items()},
     "roc": HEAD | dict.fromkeys(("fpr", "tpr", "tpr_low", "tpr_high"), pl.Float64),
     "coalitions": {
@@ -22,9 +24,7 @@ SCHEMAS: Mapping[str, Mapping[str, Any]] = {
         "size": pl.Int64,
         "party": pl.String,
         "attacked": pl.String,
-        "replicate": pl.Int64,
-        "auc": pl.Float64,
-        **{f"tpr_at_fpr_{rate}": pl.Float64 for rate in rows.RATES},
+        **dict.fromkeys(coalitions.NUMBERS, pl.Float64),
     },
     "attribution": dict.fromkeys(("way", "view", "true", "named"), pl.String) | {"count": pl.Int64},
 }
@@ -37,8 +37,8 @@ class Findings:
     Attributes:
       rows: one row per replicate, snapshot, attacked party, attack and view.
       intervals: one row per attack, view and whether nodes or their union are attacked, replicates pooled.
-      roc: the points of the ROC behind each row of `intervals`.
-      coalitions: one row per attack, coalition of `all_coalitions:k`, attacked node and replicate.
+      roc: the points of the ROC behind each row of `intervals`, but for `all_coalitions:k`.
+      coalitions: one row per attack, coalition of `all_coalitions:k` and attacked node, replicates pooled.
       attribution: one row per way, view, true and named node: how often.
     """
 
@@ -91,10 +91,10 @@ def _study_attack(
     by_view = _read(scorer, name, tables)
     for view, attacked, group in _groups(scorer.nodes, by_view):
         head = {"attack": name, "view": view, "attacked": attacked}
-        pooled, curve = pooling.pool(scorer.arrays, group)
-        bounds = epsilon.measure(scorer.arrays, group, scorer.claim, attacked=attacked) if "auc" in pooled else {}
-        tables["intervals"].append(head | pooled | bounds)
-        tables["roc"].extend(head | point for point in curve)
+        pooled = pooling.pool(scorer.arrays, group)
+        bounds = epsilon.measure(scorer.arrays, group, scorer.claim, attacked=attacked) if pooled.measured else {}
+        tables["intervals"].append(head | pooled.row | bounds)
+        tables["roc"].extend(head | point for point in pooled.curve)
         if any(pooling.is_broken(scorer.arrays, scored) for scored in group):
             on_broken(f"attack {name}: scores are not numbers, its rows stay empty; a reference or a target exploded")
 
@@ -105,14 +105,30 @@ def _read(
     """What one attack says under each view, after its rows have been put into the tables."""
     score = scoring.score_on_one_model if name in scorer.arrays.model_scores else scoring.score_with_references
     by_view: dict[str, list[scoring.Scored]] = {}
-    for scored in score(scorer, name):
-        if scoring.is_many(scored.view):
-            tables["coalitions"].extend(_coalition_rows(scorer.arrays, scored))
+    for view, group in itertools.groupby(score(scorer, name), lambda scored: scored.view):
+        if scoring.is_many(view):
+            _coalitions(scorer, group, {"attack": name, "view": view}, tables)
             continue
-        tables["rows"].extend(_rows(scorer, scored))
-        if scored.view != rows.SNAPSHOT:
-            by_view.setdefault(scored.view, []).append(scored)
+        for scored in group:
+            tables["rows"].extend(_rows(scorer, scored))
+            if view != rows.SNAPSHOT:
+                by_view.setdefault(view, []).append(scored)
     return by_view
+
+
+def _coalitions(
+    scorer: scoring.Scorer,
+    group: Iterator[scoring.Scored],
+    head: dict[str, Any],
+    tables: Mapping[str, list[dict[str, Any]]],
+) -> None:
+    """Puts what the coalitions of one size learn into the tables; they are too many to be kept together."""
+    pooled = pooling.pool(scorer.arrays, group, with_curve=False)
+    tables["intervals"].append(head | {"attacked": "node"} | pooled.row)
+    size = int(head["view"].partition(":")[2])
+    tables["coalitions"].extend(
+        {"attack": head["attack"], "size": size} | row for row in coalitions.make_rows(pooled.measured, scorer.nodes)
+    )
 
 
 def _rows(scorer: scoring.Scorer, scored: scoring.Scored) -> Iterator[dict[str, Any]]:
@@ -145,21 +161,3 @@ def _groups(
         single = [scored for scored in group if scored.node < nodes]
         union = [scored for scored in group if scored.node == nodes]
         yield from ((view, name, some) for name, some in (("node", single), ("union", union)) if some)
-
-
-def _coalition_rows(arrays: evidence.Evidence, scored: scoring.Scored) -> list[dict[str, Any]]:
-    """One row for each replicate, of one coalition and one node that it attacks."""
-    head = {"attack": scored.attack, "size": int(scored.view.partition(":")[2]), "party": scored.party}
-    head["attacked"] = rows.attacked_names(arrays.nodes)[scored.node]
-    members, others, table = arrays.members(scored.node), arrays.others(scored.node), []
-    for replicate, scores in enumerate(scored.scores):
-        inside, outside = scores[members[replicate]], scores[others[replicate]]
-        curve = roc.make_roc(inside, outside)
-        if np.isnan(inside).any() or np.isnan(outside).any():
-            continue
-        numbers: dict[str, Any] = {"replicate": replicate, "auc": float(roc.beaten(inside, curve.others).mean())}
-        for rate in rows.RATES:
-            enough = len(outside) * rate >= 1
-            numbers[f"tpr_at_fpr_{rate}"] = roc.at_rate(curve, rate).tpr if enough else None
-        table.append(head | numbers)
-    return table

@@ -1,18 +1,20 @@
-"""How sure a number is: exact binomial intervals, and bootstraps over records and replicates.
+"""How sure a number is: exact binomial intervals, t-intervals of means, and intervals from parts of a variance.
 
-On the host, in NumPy and SciPy: a few sorts of each attack's scores. A record stands in every replicate and, as a
-non-member, before every attacked node; it is resampled as one, and intervals of rates count each record as one trial.
+The population that an interval is about is that of new records and, with several replicates, of new replicates: other
+members drawn and other models trained. Nodes, the parties of a view and the references are taken as they are: that all
+replicates are compared with the same references is in no interval. A record stands in every replicate and, as a
+non-member, before every attacked node, and counts as one; two records, and what a replicate does to all its records,
+are taken as independent of each other.
 """
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
-from scipy import stats
+from jaxtyping import Float
+from scipy import special, stats
 
 LEVEL = 0.95
-RESAMPLES = 400
+LEAST_ALARMS = 5  # different records among the false alarms of a rate, below which its TPR has no interval
 
 
 def t_width(values: Float[np.ndarray, "S"]) -> float:
@@ -45,45 +47,40 @@ def clopper_pearson(successes: int | float, trials: int | float, *, level: float
     return Interval(float(low), float(high))
 
 
-def auc_interval(
-    wins: Float[np.ndarray, "I S M"],
-    members: Bool[np.ndarray, "I S M"],
-    others: Bool[np.ndarray, "I S M"],
-    *,
-    seed: int,
-) -> tuple[Interval, Interval]:
-    """Percentile bootstraps of a mean AUC: over records, and over records and replicates.
+class Variance(NamedTuple):
+    """Variances of one number, an average over replicates, when something is drawn anew.
 
-    To first order an AUC is linear in the weights of its records, so that one pass over the placements serves all
-    resamples. Source: Efron and Tibshirani (1993), section 13; DeLong et al. (1988).
+    Attributes:
+      records: records drawn anew, each as one for all replicates.
+      replicates: replicates drawn anew; 0 where there is one.
+      within: the part of `replicates` that is there although all replicates are alike: that a record is a member in one
+        and not in another, and is scored by another model.
+      num_replicates: how many there are.
+    """
+
+    records: float
+    replicates: float = 0.0
+    within: float = 0.0
+    num_replicates: int = 1
+
+
+def share_interval(value: float, variance: Variance, *, trials: float) -> Interval:
+    """Returns an interval of a number between 0 and 1, by a t-interval of its logit.
+
+    The variance is that over records, and of replicates what goes beyond their records. A few replicates say little
+    about the latter, hence the degrees of freedom. Source: Owen and Eckles (2012) on two-way resampling; Satterthwaite
+    (1946).
 
     Args:
-      wins: placements by attacked party I, replicate and record, see `roc.placements`; 0 for records of neither group.
-      members: of each attacked party.
-      others: the non-members of each attacked party.
-      seed: of the resamples.
+      value: the number.
+      variance: its parts.
+      trials: distinct records, for the exact interval of a number that is 0 or 1 in every resample.
     """
-    num_parties, num_replicates, num_records = wins.shape
-    weights, rng = _weights(num_records, seed), np.random.default_rng(seed)
-
-    def resampled(group: np.ndarray) -> np.ndarray:  # mean placement of a group, f32[RESAMPLES, I, S]
-        values, counted = (wins * group).reshape(-1, num_records), group.reshape(-1, num_records)
-        total = weights @ counted.T.astype(np.float32)
-        return (weights @ values.T.astype(np.float32) / np.maximum(total, 1e-9)).reshape(
-            -1, num_parties, num_replicates
-        )
-
-    auc = (wins * members).sum(axis=2) / members.sum(axis=2)
-    # An AUC moves by the deviations of both groups.
-    resamples = (resampled(members) + resampled(others) - auc).mean(axis=1)
-    shares = rng.multinomial(num_replicates, np.full(num_replicates, 1 / num_replicates), RESAMPLES) / num_replicates
-    tails = [50 * (1 - LEVEL), 50 * (1 + LEVEL)]
-    over_records = np.percentile(resamples.mean(axis=1), tails)
-    over_both = np.percentile((resamples * shares).sum(axis=1), tails)
-    return Interval(*map(float, over_records)), Interval(*map(float, over_both))
-
-
-@functools.lru_cache(maxsize=1)
-def _weights(num_records: int, seed: int) -> Float[np.ndarray, "R M"]:
-    """How often each record is drawn in each of `RESAMPLES` resamples."""
-    return np.random.default_rng(seed).poisson(1.0, (RESAMPLES, num_records)).astype(np.float32)
+    beyond = max(0.0, variance.replicates - variance.within)
+    total = variance.records + beyond
+    if total == 0 or value in (0.0, 1.0):
+        return clopper_pearson(value * trials, trials)
+    freedom = total**2 / variance.replicates**2 * (variance.num_replicates - 1) if beyond else np.inf
+    width = stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(total) / (value * (1 - value))
+    centre = special.logit(value)
+    return Interval(float(special.expit(centre - width)), float(special.expit(centre + width)))

@@ -1,25 +1,54 @@
-"""One attack under one view, pooled over parties, attacked nodes and replicates: numbers with intervals, and a ROC."""
+"""One attack under one view, pooled over parties, attacked nodes and replicates: numbers with intervals, and a ROC.
 
-from collections.abc import Sequence
-from typing import Any
+One estimator for every table: each party sets for each node that it attacks one threshold over all replicates, and what
+is reported is the mean over parties and nodes. An AUC is taken replicate by replicate, and the mean is reported.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from fedmia_jax.audit import epsilon, evidence, intervals, roc, rows, scoring
+from fedmia_jax.audit import coalitions, evidence, intervals, resampling, roc, rows, scoring
 
 FALSE_POSITIVE_RATES = np.geomspace(1e-4, 1.0, 61)
 COUNTS = ("parties", "replicates", "scored_members", "scored_non_members", "members", "non_members")
 AUC = ("auc", "auc_low", "auc_high", "auc_low_replicates", "auc_high_replicates")
+WORST = ("node", "party")
 
 
 def rate_columns(rate: float) -> list[str]:
-    """Returns the columns of one rate: TPR and the FPR that was realised, each with both ends, and the threshold."""
-    names = [f"tpr_at_fpr_{rate}{end}" for end in ("", "_low", "_high")]
-    return names + [f"fpr_{rate}{end}" for end in ("", "_low", "_high")] + [f"threshold_{rate}"]
+    """Returns the columns of one rate: TPR with both ends of its interval, and the FPR that was realised."""
+    return [f"tpr_at_fpr_{rate}{end}" for end in ("", "_low", "_high")] + [f"fpr_{rate}"]
 
 
-NUMBERS = (*AUC, *(column for rate in rows.RATES for column in rate_columns(rate)), "advantage")
+def worst_columns(which: str) -> list[str]:
+    """Returns the columns of the worst node, or the worst party: its numbers and its name."""
+    return [f"{number}_worst_{which}" for number in coalitions.NUMBERS] + [f"worst_{which}"]
+
+
+NUMBERS = (
+    *AUC,
+    *(column for rate in rows.RATES for column in rate_columns(rate)),
+    *(column for which in WORST for column in worst_columns(which)[:-1]),
+    "advantage",
+)
+NAMES = tuple(worst_columns(which)[-1] for which in WORST)
+
+
+class Pooled(NamedTuple):
+    """What one attack says under one view.
+
+    Attributes:
+      row: of the intervals; the counts alone where scores are not numbers, or where there is nothing to compare.
+      curve: points of the ROC, none where the row has no numbers.
+      measured: what each party says of each node, none where the row has no numbers.
+    """
+
+    row: dict[str, Any]
+    curve: list[dict[str, Any]]
+    measured: list[coalitions.Measured]
 
 
 def is_broken(arrays: evidence.Evidence, scored: scoring.Scored) -> bool:
@@ -27,84 +56,116 @@ def is_broken(arrays: evidence.Evidence, scored: scoring.Scored) -> bool:
     return bool(np.isnan(scored.scores[arrays.members(scored.node) | arrays.others(scored.node)]).any())
 
 
-def pool(arrays: evidence.Evidence, group: Sequence[scoring.Scored]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def pool(arrays: evidence.Evidence, group: Iterable[scoring.Scored], *, with_curve: bool = True) -> Pooled:
     """Pools the scores of one attack under one view.
 
     Args:
       arrays: who owned what.
-      group: the scores.
-
-    Returns:
-      One row of intervals, and the points of its ROC; the counts alone and no points where scores are not numbers, or
-      where there is nothing to compare.
+      group: the scores, at least one, which are read once and not kept.
+      with_curve: whether the ROC is wanted.
     """
-    scores = np.stack([scored.scores for scored in group])  # [I, S, M]
-    members = np.stack([arrays.members(scored.node) for scored in group])
-    others = np.stack([arrays.others(scored.node) for scored in group])
-    row: dict[str, Any] = {"parties": len({scored.party for scored in group}), "replicates": scores.shape[1]}
-    row |= {"scored_members": int(members.sum()), "scored_non_members": int(others.sum())}
-    row["members"], row["non_members"] = _distinct(members, others)
-    empty = not (members.any(axis=2) & others.any(axis=2)).all()
-    if empty or any(is_broken(arrays, scored) for scored in group):
-        return row, []
-    row |= _auc(scores, members, others)
-    whole = epsilon.pool(scores, members, others)
-    curve = roc.make_roc(whole.members, whole.others, whole.weights)
-    for rate in rows.RATES:
-        row |= _at_rate(rate, curve, whole.trials)
-    row["advantage"] = float(np.mean([_advantage(arrays, scored) for scored in group]))
-    return row, _points(curve, whole.trials)
+    rates = np.concatenate([rows.RATES, FALSE_POSITIVE_RATES if with_curve else []])
+    seen = np.zeros((2, *arrays.owners.shape), int)  # how often a record stands among members, and among non-members
+    influence, parties, complete = np.zeros(arrays.owners.shape), set(), True
+    measured, advantages = [], []
+    for scored in group:
+        inside, outside = groups = np.stack([arrays.members(scored.node), arrays.others(scored.node)])
+        seen += groups
+        parties.add(scored.party)
+        complete &= bool(groups.any(axis=2).all()) and not is_broken(arrays, scored)
+        if complete:
+            auc, moved = _auc(scored.scores, inside, outside)
+            influence += moved
+            distinct = map(int, groups.any(axis=1).sum(axis=1))
+            at_rates = resampling.at_rates(scored.scores, inside, outside, rates)
+            measured.append(coalitions.Measured(scored.party, scored.node, auc, at_rates, *distinct))
+            advantages.append(_advantage(scored, inside, outside))
+    row: dict[str, Any] = {"parties": len(parties), "replicates": len(arrays.owners)}
+    row |= dict(zip(COUNTS[2:], map(int, [*seen.sum(axis=(1, 2)), *seen.any(axis=1).sum(axis=1)]), strict=True))
+    if not complete:
+        return Pooled(row, [], [])
+    points = _points(measured, rates, row)
+    row |= _auc_columns(measured, influence / len(measured), row)
+    for rate, point in zip(rows.RATES, points, strict=False):
+        row |= dict(zip(rate_columns(rate), point.values(), strict=True))
+    row |= _worst_columns(measured, arrays.nodes)
+    row["advantage"] = rows.number(np.mean(advantages))
+    return Pooled(row, _curve(points[len(rows.RATES) :], rates[len(rows.RATES) :]), measured)
 
 
 def _auc(
-    scores: Float[np.ndarray, "I S M"], members: Bool[np.ndarray, "I S M"], others: Bool[np.ndarray, "I S M"]
+    scores: Float[np.ndarray, "S M"], members: Bool[np.ndarray, "S M"], others: Bool[np.ndarray, "S M"]
+) -> tuple[Float[np.ndarray, "S"], Float[np.ndarray, "S M"]]:
+    """The AUC of each replicate, and how each record moves their mean, to first order in its weight.
+
+    Source: DeLong, DeLong and Clarke-Pearson (1988).
+    """
+    influence, auc = np.zeros(scores.shape), np.zeros(len(scores))
+    for replicate, (inside, outside) in enumerate(zip(members, others, strict=True)):
+        wins = roc.placements(scores[replicate, inside], scores[replicate, outside])
+        auc[replicate] = wins[0].mean()
+        for group, placed in zip((inside, outside), wins, strict=True):
+            influence[replicate, group] = (placed - auc[replicate]) / len(placed) / len(scores)
+    return auc, influence
+
+
+def _auc_columns(
+    measured: list[coalitions.Measured], influence: Float[np.ndarray, "S M"], row: dict[str, Any]
 ) -> dict[str, float]:
-    """The mean AUC with both intervals."""
-    wins = np.zeros(scores.shape, np.float32)
-    for index in np.ndindex(*scores.shape[:2]):
-        inside, outside = members[index], others[index]
-        wins[(*index, inside)], wins[(*index, outside)] = roc.placements(
-            scores[(*index, inside)], scores[(*index, outside)]
-        )
-    over_records, over_both = intervals.auc_interval(wins, members, others, seed=0)
-    auc = float(((wins * members).sum(axis=2) / members.sum(axis=2)).mean())
+    """The mean AUC, with its interval over records and that over records and replicates."""
+    by_replicate = np.mean([each.auc for each in measured], axis=0)
+    auc, count = float(by_replicate.mean()), len(by_replicate)
+    variance = intervals.Variance(float((influence.sum(axis=0) ** 2).sum()))
+    trials = min(row["members"], row["non_members"])
+    over_records = intervals.share_interval(auc, variance, trials=trials)
+    if count > 1:
+        apart = count / (count - 1) * ((influence - influence.mean(axis=0)) ** 2).sum()
+        variance = intervals.Variance(variance.records, by_replicate.var(ddof=1) / count, float(apart), count)
+    over_both = intervals.share_interval(auc, variance, trials=trials)
     return dict(zip(AUC, (auc, *over_records, *over_both), strict=True))
 
 
-def _distinct(members: Bool[np.ndarray, "I S M"], others: Bool[np.ndarray, "I S M"]) -> tuple[int, int]:
-    """Records that are a member, and a non-member, before any node at any target: each is one trial."""
-    return int(np.any(members, axis=(0, 1)).sum()), int(np.any(others, axis=(0, 1)).sum())
+def _points(
+    measured: list[coalitions.Measured], rates: Float[np.ndarray, "Q"], row: dict[str, Any]
+) -> list[dict[str, float | None]]:
+    """TPR at each rate with its interval, and the FPR that was realised; null where the sample cannot resolve them.
+
+    A rate must allow one false alarm, and for an interval several of different records, on average over what is pooled.
+    """
+    tpr = resampling.average([each.rates.tpr for each in measured])
+    fpr = np.mean([each.rates.fpr for each in measured], axis=0)
+    alarms = np.mean([each.rates.alarms for each in measured], axis=0)
+    fewest, table = min(each.others for each in measured), []
+    for place, (rate, variance) in enumerate(zip(rates, resampling.variances(tpr), strict=True)):
+        point: dict[str, float | None] = dict.fromkeys(("tpr", "tpr_low", "tpr_high", "fpr"))
+        if roc.allowed_alarms(float(rate), fewest) >= 1:
+            point |= {"tpr": float(tpr.value[place]), "fpr": float(fpr[place])}
+            if alarms[place] >= intervals.LEAST_ALARMS:
+                ends = intervals.share_interval(float(tpr.value[place]), variance, trials=row["members"])
+                point |= {"tpr_low": ends.low, "tpr_high": ends.high}
+        table.append(point)
+    return table
 
 
-def _advantage(arrays: evidence.Evidence, scored: scoring.Scored) -> float:
-    """TPR - FPR at the thresholds from references, mean over targets."""
-    groups = zip(
-        scored.scores > scored.thresholds[:, None],
-        arrays.members(scored.node),
-        arrays.others(scored.node),
-        strict=True,
-    )
-    return float(np.mean([above[members].mean() - above[others].mean() for above, members, others in groups]))
+def _curve(points: list[dict[str, float | None]], rates: Float[np.ndarray, "Q"]) -> list[dict[str, Any]]:
+    """The ROC at the rates that the sample resolves."""
+    return [point | {"fpr": float(rate)} for point, rate in zip(points, rates, strict=True) if point["tpr"] is not None]
 
 
-def _at_rate(rate: float, curve: roc.Roc, trials: tuple[int, int]) -> dict[str, float | None]:
-    """TPR at a low FPR with what was realised and both intervals; null where the sample cannot resolve it."""
-    names = rate_columns(rate)
-    inside, outside = trials
-    if outside * rate < 1:
-        return dict.fromkeys(names)
-    point = roc.at_rate(curve, rate)
-    tpr = intervals.clopper_pearson(point.tpr * inside, inside)
-    fpr = intervals.clopper_pearson(point.fpr * outside, outside)
-    return dict(zip(names, [point.tpr, *tpr, point.fpr, *fpr, point.threshold], strict=True))
+def _worst_columns(measured: list[coalitions.Measured], nodes: int) -> dict[str, Any]:
+    """The worst node and the worst party."""
+    names = rows.attacked_names(nodes)
+    columns: dict[str, Any] = {}
+    for which, name in zip(WORST, (lambda each: names[each.node], lambda each: each.party), strict=True):
+        label, numbers = coalitions.worst(measured, name)
+        columns |= dict(zip(worst_columns(which), [*numbers, label], strict=True))
+    return columns
 
 
-def _points(curve: roc.Roc, trials: tuple[int, int]) -> list[dict[str, Any]]:
-    """The ROC at the rates that the sample resolves, with Clopper-Pearson bands."""
-    points = []
-    inside, outside = trials
-    for rate in FALSE_POSITIVE_RATES[FALSE_POSITIVE_RATES * outside >= 1]:
-        tpr = 1.0 if rate == 1.0 else roc.at_rate(curve, float(rate)).tpr
-        low, high = intervals.clopper_pearson(tpr * inside, inside)
-        points.append({"fpr": float(rate), "tpr": tpr, "tpr_low": low, "tpr_high": high})
-    return points
+def _advantage(
+    scored: scoring.Scored, members: Bool[np.ndarray, "S M"], others: Bool[np.ndarray, "S M"]
+) -> np.floating:
+    """TPR - FPR at the thresholds from references, mean over targets; NaN without thresholds."""
+    above = scored.scores > scored.thresholds[:, None]
+    tpr, fpr = ((above & group).sum(axis=1) / group.sum(axis=1) for group in (members, others))
+    return np.where(np.isnan(scored.thresholds), np.nan, tpr - fpr).mean()
