@@ -1,4 +1,4 @@
-"""How sure a number is: exact binomial intervals, t-intervals of means, and intervals from parts of a variance.
+"""How sure a number is: exact binomial intervals, t-intervals of means, and resampled records and replicates.
 
 The population that an interval is about is that of new records and, with several replicates, of new replicates: other
 members drawn and other models trained. Nodes, the parties of a view and the references are taken as they are: that all
@@ -64,23 +64,33 @@ class Variance(NamedTuple):
     num_replicates: int = 1
 
 
-def share_interval(value: float, variance: Variance, *, trials: float) -> Interval:
-    """Returns an interval of a number between 0 and 1, by a t-interval of its logit.
+def share_interval(
+    value: float, variance: Variance, *, trials: float, resamples: Float[np.ndarray, "R"] | None = None
+) -> Interval:
+    """Returns an interval of a number between 0 and 1 over records, and over replicates where there are several.
 
-    The variance is that over records, and of replicates what goes beyond their records. A few replicates say little
-    about the latter, hence the degrees of freedom. Source: Owen and Eckles (2012) on two-way resampling; Satterthwaite
-    (1946).
+    Over records it is the percentile interval of the resamples, or else that of a normal logit. Of the variance over
+    replicates counts what goes beyond their records; it stretches the interval, in logits, by the ratio of standard
+    deviations, and by that of t to normal quantiles, since a few replicates say little about it. Source: Efron and
+    Tibshirani (1993), section 13; Owen and Eckles (2012) on resampling in two ways; Satterthwaite (1946).
 
     Args:
       value: the number.
       variance: its parts.
-      trials: distinct records, for the exact interval of a number that is 0 or 1 in every resample.
+      trials: distinct records, for the exact interval of a number that is 0 or 1 or that no record moves.
+      resamples: the number when records are drawn anew.
     """
     beyond = max(0.0, variance.replicates - variance.within)
-    total = variance.records + beyond
-    if total == 0 or value in (0.0, 1.0):
+    if variance.records == 0 or value in (0.0, 1.0):
         return clopper_pearson(value * trials, trials)
+    total = variance.records + beyond
     freedom = total**2 / variance.replicates**2 * (variance.num_replicates - 1) if beyond else np.inf
-    width = stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(total) / (value * (1 - value))
+    tails = (1 - LEVEL) / 2, (1 + LEVEL) / 2
+    stretch = np.sqrt(total / variance.records) * stats.t.ppf(tails[1], freedom) / stats.norm.ppf(tails[1])
     centre = special.logit(value)
-    return Interval(float(special.expit(centre - width)), float(special.expit(centre + width)))
+    if resamples is None:
+        over_records = stats.norm.ppf(tails) * np.sqrt(variance.records) / (value * (1 - value))
+    else:
+        over_records = special.logit(np.quantile(resamples, tails)) - centre
+    low, high = special.expit(centre + stretch * over_records)
+    return Interval(min(float(low), value), max(float(high), value))

@@ -141,7 +141,8 @@ def _points(
         if roc.allowed_alarms(float(rate), fewest) >= 1:
             point |= {"tpr": float(tpr.value[place]), "fpr": float(fpr[place])}
             if alarms[place] >= intervals.LEAST_ALARMS:
-                ends = intervals.share_interval(float(tpr.value[place]), variance, trials=row["members"])
+                value, resamples = float(tpr.value[place]), tpr.records[place]
+                ends = intervals.share_interval(value, variance, trials=row["members"], resamples=resamples)
                 point |= {"tpr_low": ends.low, "tpr_high": ends.high}
         table.append(point)
     return table

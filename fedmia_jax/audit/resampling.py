@@ -14,7 +14,7 @@ from scipy import sparse
 
 from fedmia_jax.audit import intervals
 
-RESAMPLES = 200  # of records
+RESAMPLES = 300  # of records
 WITHIN = 100  # of the replicates of each record
 FINE = 0.02  # up to this share of the non-members, each of them is a threshold
 STEP = 1.05  # and above it, ratio of the ranks of two neighbouring thresholds

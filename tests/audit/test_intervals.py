@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 from sklearn import metrics as references
 
 from fedmia_jax.attacks import thresholds
@@ -31,27 +31,32 @@ def test_placements_average_to_the_auc(ties):
         assert side.mean() == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_bootstrap_is_plain_resampling():
-    members, others = draw()
-    scores = np.concatenate([members, others])
-    inside = np.arange(len(scores)) < len(members)
-    wins = np.concatenate(roc.placements(members, others))
-    records, both = intervals.auc_interval(wins[None, None], inside[None, None], ~inside[None, None], seed=0)
-    assert records == both  # a single replicate
-    rng, result = np.random.default_rng(1), []
-    for _ in range(600):
-        again = roc.placements(rng.choice(members, len(members)), rng.choice(others, len(others)))
-        result.append(again[0].mean())
-    np.testing.assert_allclose(records, np.percentile(result, [2.5, 97.5]), atol=0.008)
+def test_without_replicates_an_interval_is_that_of_its_resamples():
+    rng = np.random.default_rng(0)
+    resamples = np.clip(0.8 + 0.05 * rng.normal(size=500), 0, 1)
+    made = intervals.share_interval(0.8, intervals.Variance(0.0025), trials=100, resamples=resamples)
+    np.testing.assert_allclose(made, np.quantile(resamples, [0.025, 0.975]))
+    normal = intervals.share_interval(0.8, intervals.Variance(0.0025), trials=100)
+    np.testing.assert_allclose(special.logit(normal), special.logit(0.8) + np.array([-1, 1]) * 1.959964 * 0.05 / 0.16)
 
 
 def test_replicates_that_differ_widen_the_interval():
-    parts = [draw(seed, shift=shift) for seed, shift in enumerate((0.5, 1.0, 1.5, 2.0))]
-    inside = np.arange(800) < 200
-    wins = np.stack([np.concatenate(roc.placements(*part)) for part in parts])[None]
-    groups = np.broadcast_to(inside, (1, 4, 800))
-    records, both = intervals.auc_interval(wins, groups, ~groups, seed=0)
-    assert both.high - both.low > 2 * (records.high - records.low)
+    alike = intervals.share_interval(0.8, intervals.Variance(1e-4, 2e-4, 3e-4, 5), trials=100)
+    np.testing.assert_allclose(alike, intervals.share_interval(0.8, intervals.Variance(1e-4), trials=100))
+    # Next to the replicates their records are nothing: a t-interval with four degrees of freedom, in logits.
+    apart = intervals.share_interval(0.8, intervals.Variance(1e-9, 1e-2, 0.0, 5), trials=100)
+    expected = special.logit(0.8) + np.array(stats.t.interval(0.95, 4)) * 0.1 / 0.16
+    np.testing.assert_allclose(special.logit(apart), expected, rtol=1e-4)
+    between = intervals.share_interval(0.8, intervals.Variance(1e-2, 2e-2, 1e-2, 5), trials=100)
+    freedom = 4 * (2e-2 / 2e-2) ** 2
+    expected = special.logit(0.8) + np.array(stats.t.interval(0.95, freedom)) * np.sqrt(2e-2) / 0.16
+    np.testing.assert_allclose(special.logit(between), expected)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_number_at_the_end_has_the_exact_interval(value):
+    made = intervals.share_interval(value, intervals.Variance(0.0, 0.0, 0.0, 5), trials=80)
+    assert made == intervals.clopper_pearson(80 * value, 80)
 
 
 @pytest.mark.parametrize("ties", [False, True])

@@ -6,22 +6,27 @@ import polars as pl
 
 
 def pooled(
-    attack: str, view: str, *, attacked: str = "node", auc: float = 0.9, tpr: float | None = None
+    attack: str, view: str, *, attacked: str = "node", auc: float = 0.9, tpr: float | None = None, parties: int = 1
 ) -> dict[str, Any]:
     """A row of the intervals; without a TPR the sample resolves none."""
-    row = {"attack": attack, "view": view, "attacked": attacked, "replicates": 2, "members": 30, "non_members": 50}
-    row |= {"auc": auc, "auc_low_replicates": auc - 0.01, "auc_high_replicates": auc + 0.01, "epsilon": 1.234}
+    row = {"attack": attack, "view": view, "attacked": attacked, "parties": parties, "replicates": 2}
+    row |= {"members": 30, "non_members": 50, "auc": auc, "epsilon": 1.234}
+    row |= {"auc_low_replicates": auc - 0.004, "auc_high_replicates": auc + 0.004}
     row |= {"epsilon_adjacency": "replace one", "epsilon_delta": 0.0, "epsilon_level": 0.999}
     for rate in ("0.01", "0.001"):
         ends = (None, None, None) if tpr is None else (tpr, tpr / 2, tpr * 2)
         row |= dict(zip([f"tpr_at_fpr_{rate}{end}" for end in ("", "_low", "_high")], ends, strict=True))
+    for which, name in (("node", "N2"), ("party", None)):
+        row |= {f"auc_worst_{which}": auc + 0.02, f"worst_{which}": name}
+        row |= {f"tpr_at_fpr_{rate}_worst_{which}": None for rate in ("0.01", "0.001")}
     return row
 
 
-def coalition(party: str, replicate: int, auc: float, *, size: int = 1, attacked: str = "N3") -> dict[str, Any]:
-    """A row of the coalitions; the sample does not resolve the lower rate."""
-    head = {"attack": "sequence_lira", "size": size, "party": party, "attacked": attacked, "replicate": replicate}
-    return head | {"auc": auc, "tpr_at_fpr_0.01": auc / 2, "tpr_at_fpr_0.001": None}
+def of_size(size: int, auc: float, *, tpr: float | None = None) -> dict[str, Any]:
+    """A row of all coalitions of one size; the sample does not resolve the lower rate."""
+    row = pooled("sequence_lira", f"all_coalitions:{size}", auc=auc, parties=3)
+    row |= {"tpr_at_fpr_0.01": tpr, "tpr_at_fpr_0.01_worst_party": tpr, "auc_worst_party": auc + 0.05}
+    return row | {"worst_party": "insider:2" if size == 1 else "coalition:{1,3}"}
 
 
 def curve(attack: str, view: str, power: float) -> pl.DataFrame:
@@ -31,16 +36,8 @@ def curve(attack: str, view: str, power: float) -> pl.DataFrame:
     return ends.with_columns(attack=pl.lit(attack), view=pl.lit(view), attacked=pl.lit("node"))
 
 
-COALITIONS = pl.DataFrame(
-    [
-        coalition("insider:1", 0, 0.6),
-        coalition("insider:1", 1, 0.7),
-        coalition("insider:2", 0, 0.8),
-        coalition("insider:2", 1, 0.9, attacked="N3"),
-        coalition("insider:2", 1, 0.7, attacked="N1"),
-    ],
-    schema_overrides={"tpr_at_fpr_0.001": pl.Float64},
-)
+SIZES = [of_size(1, 0.7, tpr=0.35), of_size(2, 0.8, tpr=0.45)]
+COALITIONS = pl.DataFrame({"attack": ["sequence_lira"], "size": [1], "party": ["insider:1"], "attacked": ["N3"]})
 NAMING = pl.DataFrame(
     [
         {"way": "delta_phi", "view": "coordinator", "true": true, "named": named, "count": count}

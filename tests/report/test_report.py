@@ -78,7 +78,8 @@ def test_a_federation_with_aggregates_is_not_called_sequential(tmp_path):
 def test_a_run_with_reference_federations_shows_its_adversaries_first(tmp_path):
     """The attack that stands for all on single snapshots has its tables; the rows of other views have none."""
     workdir = workdirs.Workdir(tmp_path)
-    intervals = pl.DataFrame([made_up_findings.pooled("loss", "coordinator")], infer_schema_length=None)
+    rows = [made_up_findings.pooled("loss", "coordinator"), *made_up_findings.SIZES]
+    intervals = pl.DataFrame(rows, infer_schema_length=None)
     findings = {"intervals": intervals, "roc": made_up_findings.ROC}
     findings |= {"coalitions": made_up_findings.COALITIONS, "attribution": made_up_findings.NAMING}
     for name, table in findings.items():
@@ -90,6 +91,7 @@ def test_a_run_with_reference_federations_shows_its_adversaries_first(tmp_path):
     text, printed, pictures = write(tmp_path, pl.concat([results, seen]))
     assert [line for line in text.splitlines() if line.startswith("#")][1:] == [
         "## AUC on one node, attacks x views",
+        "## AUC on the worst node, attacks x views",
         "## Lower bound on epsilon, one node, attacks x views",
         "## Coalitions of insiders",
         "## Which node held the record? (top-1)",

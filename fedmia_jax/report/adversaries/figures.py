@@ -1,6 +1,7 @@
 """Draws what adversaries learn: ROC curves, coalitions by size, who held a record, advantage along the snapshots."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,8 +31,9 @@ def draw(
       title: what the run was on.
     """
     drawn: dict[str, Figure] = {"roc": roc(findings["roc"], title=title)}
-    if not findings["coalitions"].is_empty():
-        drawn["coalitions"] = coalitions(findings["coalitions"], title=title)
+    sizes = tables.by_size(findings["intervals"])
+    if not sizes.is_empty():
+        drawn["coalitions"] = coalitions(sizes, title=title)
     if not findings["attribution"].is_empty():
         drawn["attribution"] = confusion(findings["attribution"], title=title)
     for attack in ALONG_SNAPSHOTS:
@@ -56,7 +58,8 @@ def roc(curves: pl.DataFrame, *, title: str) -> Figure:
     _draw_curves(axes[1], of_node.filter(pl.col("attack") == attacks[0]), "view", views)
     axes[1].set_title(f"views, attack: {attacks[0]}", fontsize=10)
     axes[0].set_ylabel("true-positive rate")
-    figure.suptitle(f"Membership of one node, replicates pooled; bands: 95% Clopper-Pearson\n{title}", fontsize=10)
+    bands = "bands: 95%, records and replicates drawn anew, none where false alarms are too few"
+    figure.suptitle(f"Membership of one node, replicates pooled; {bands}\n{title}", fontsize=10)
     return figure
 
 
@@ -71,45 +74,41 @@ def _draw_curves(axes: Axes, curves: pl.DataFrame, column: str, names: Sequence[
             curve["fpr"].to_numpy(), curve["tpr_low"].to_numpy(), curve["tpr_high"].to_numpy(), color=colour, alpha=0.15
         )
     lowest = float(curves["fpr"].to_numpy().min())
-    ends = curves.filter(pl.col(column).is_in(list(names)), pl.col("tpr_low") > 0)["tpr_low"].to_numpy()
-    bottom = max(lowest, 0.7 * float(ends.min()))
+    ends = curves.filter(pl.col(column).is_in(list(names)), pl.col("tpr") > 0)["tpr"].to_numpy()
+    bottom = max(lowest, 0.5 * float(ends.min()))
     axes.plot([lowest, 1], [lowest, 1], color="#aaaaaa", linestyle=":", linewidth=1)
     axes.set(xscale="log", yscale="log", xlim=(lowest, 1), ylim=(bottom, 1.05), xlabel="false-positive rate")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
 
 
-def coalitions(table: pl.DataFrame, *, title: str) -> Figure:
-    """Draws leakage against the number of insiders: mean and worst coalition."""
-    summary = tables.summarise_coalitions(table)
-    columns = [column for column in tables.NUMBERS if column in summary.columns]
+def coalitions(sizes: pl.DataFrame, *, title: str) -> Figure:
+    """Draws leakage against the number of insiders: mean and worst coalition, see `tables.by_size`."""
+    columns = [column for column in tables.NUMBERS if sizes[column].count()]
     figure, axes = plt.subplots(1, len(columns), figsize=(5.2 * len(columns), 4.8), layout="constrained", squeeze=False)
     for place, column in zip(axes[0], columns, strict=True):
-        _draw_sizes(place, summary, column)
+        _draw_sizes(place, sizes, column)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-    figure.suptitle(f"What coalitions of insiders learn of another node; 95% t over replicates\n{title}", fontsize=10)
+    how = "95% over records and replicates; the worst is chosen on other replicates"
+    figure.suptitle(f"What coalitions of insiders learn of another node; {how}\n{title}", fontsize=10)
     return figure
 
 
-def _draw_sizes(axes: Axes, summary: pl.DataFrame, column: str) -> None:
+def _draw_sizes(axes: Axes, sizes: pl.DataFrame, column: str) -> None:
     """One number against the size of the coalition, for every attack."""
-    attacks = summary["attack"].unique(maintain_order=True).to_list()
+    attacks = sizes["attack"].unique(maintain_order=True).to_list()
+    end = "_replicates" if column == "auc" else ""
     for attack, colour in zip(attacks, COLOURS, strict=False):
-        for which, style in zip(tables.SUMMARIES, ("-", "--"), strict=True):
-            rows = summary.filter(pl.col("attack") == attack, pl.col("which") == which)
-            axes.errorbar(
-                rows["size"],
-                rows[column],
-                rows[f"{column}_width"].fill_nan(0.0),
-                color=colour,
-                linestyle=style,
-                marker="o",
-                markersize=3,
-                label=f"{attack}, {which}",
-            )
-    bottom = max(0.0, float(summary[column].to_numpy().min()) - 0.05)
-    axes.set(xlabel="insiders together", title=tables.NUMBERS[column][0], ylim=(bottom, 1.02))
-    axes.set_xticks(sorted(summary["size"].unique().to_list()))
+        rows = sizes.filter(pl.col("attack") == attack)
+        names = (column, f"{column}_low{end}", f"{column}_high{end}", f"{column}_worst_party")
+        mean, low, high, worst = (rows[name].cast(pl.Float64).to_numpy() for name in names)
+        reach = np.nan_to_num(np.stack([mean - low, high - mean]))
+        shared: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 3}
+        axes.errorbar(rows["size"], mean, reach, linestyle="-", label=f"{attack}, mean", **shared)
+        axes.plot(rows["size"], worst, linestyle="--", label=f"{attack}, worst", **shared)
+    bottom = max(0.0, float(sizes[column].to_numpy().min()) - 0.05)
+    axes.set(xlabel="insiders together", title=tables.NUMBERS[column], ylim=(bottom, 1.02))
+    axes.set_xticks(sorted(sizes["size"].unique().to_list()))
 
 
 def confusion(attribution: pl.DataFrame, *, title: str) -> Figure:

@@ -1,21 +1,23 @@
 """Makes tables of what adversaries learn: attacks x views, coalitions by size, and who held a record."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from fedmia_jax.audit import correction, intervals
+from fedmia_jax.audit import correction, intervals, views
 from fedmia_jax.report import tables
 
-NUMBERS = {  # column: (what it is, how its interval is made)
-    "auc": ("AUC", "percentile bootstrap over records and replicates"),
-    "tpr_at_fpr_0.01": ("TPR at 1% FPR", "Clopper-Pearson, a record being one trial"),
-    "tpr_at_fpr_0.001": ("TPR at 0.1% FPR", "Clopper-Pearson, a record being one trial"),
-}
+NUMBERS = {"auc": "AUC", "tpr_at_fpr_0.01": "TPR at 1% FPR", "tpr_at_fpr_0.001": "TPR at 0.1% FPR"}
+HOW = (
+    "95% intervals: records drawn anew, and replicates where they differ by more than their records; thresholds are "
+    f"taken anew. A number without one rests on fewer than {intervals.LEAST_ALARMS} false alarms of different records"
+)
 PARTIES = {"node": "one node", "union": "the union of all nodes"}
-SUMMARIES = ("mean", "worst")  # of the coalitions of one size
+COALITIONS = f"{views.EVERY}:"  # the views of all coalitions of one size
 
 
 def make_tables(findings: Mapping[str, pl.DataFrame]) -> list[tables.Table]:
@@ -24,18 +26,31 @@ def make_tables(findings: Mapping[str, pl.DataFrame]) -> list[tables.Table]:
     Args:
       findings: as `read` returns them.
     """
-    pooled = findings["intervals"]
+    pooled, coalitions = single_views(findings["intervals"]), by_size(findings["intervals"])
     made = []
     for attacked, whom in PARTIES.items():
         rows = pooled.filter(pl.col("attacked") == attacked)
         if not rows.is_empty():
             made += [_across(rows, column, whom) for column in NUMBERS if rows[column].count()]
-    made.append(_epsilon(pooled.filter(pl.col("attacked") == "node")))
-    if not findings["coalitions"].is_empty():
-        made.append(_by_size(findings["coalitions"]))
+    of_node = pooled.filter(pl.col("attacked") == "node")
+    made += [_worst_node(of_node, column) for column in NUMBERS if of_node[f"{column}_worst_node"].count()][-1:]
+    made.append(_epsilon(of_node))
+    if not coalitions.is_empty():
+        made.append(_coalitions(coalitions))
     if not findings["attribution"].is_empty():
         made.append(_naming(findings["attribution"]))
     return made
+
+
+def single_views(pooled: pl.DataFrame) -> pl.DataFrame:
+    """Returns the rows of intervals of all views but those of all coalitions of one size."""
+    return pooled.filter(~pl.col("view").str.starts_with(COALITIONS))
+
+
+def by_size(pooled: pl.DataFrame) -> pl.DataFrame:
+    """Returns the rows of intervals of all coalitions of one size, with that size; those that have numbers."""
+    rows = pooled.filter(pl.col("view").str.starts_with(COALITIONS), pl.col("auc").is_not_null())
+    return rows.with_columns(size=pl.col("view").str.strip_prefix(COALITIONS).cast(pl.Int64))
 
 
 def by_point(findings: Mapping[str, pl.DataFrame], *, swept: Sequence[str]) -> list[tables.Table]:
@@ -45,7 +60,7 @@ def by_point(findings: Mapping[str, pl.DataFrame], *, swept: Sequence[str]) -> l
       findings: as `read` returns them.
       swept: dotted names of the columns that tell the points apart.
     """
-    pooled, made = findings["intervals"].filter(pl.col("attacked") == "node"), []
+    pooled, made = single_views(findings["intervals"]).filter(pl.col("attacked") == "node"), []
     for values, rows in pooled.group_by(*swept, maintain_order=True):
         point = ", ".join(f"{name}={tables.value(value)}" for name, value in zip(swept, values, strict=True))
         for column in ("auc", "tpr_at_fpr_0.001"):
@@ -57,20 +72,37 @@ def by_point(findings: Mapping[str, pl.DataFrame], *, swept: Sequence[str]) -> l
 
 def _across(rows: pl.DataFrame, column: str, whom: str) -> tables.Table:
     """One number for every attack and view."""
-    what, how = NUMBERS[column]
-    ends = ("low_replicates", "high_replicates") if column == "auc" else ("low", "high")
-    cells = {
-        (row["attack"], row["view"]): _cell(row[column], *(row[f"{column}_{end}"] for end in ends))
-        for row in rows.iter_rows(named=True)
-    }
+    cells = {(row["attack"], row["view"]): _with_ends(row, column) for row in rows.iter_rows(named=True)}
     header, lines = _attacks_by_views(rows, cells)
     first, members = rows.row(0, named=True), int(rows["members"].to_numpy().max())
     caption = (
         f"{first['replicates']} replicates pooled, {members:,} distinct members and {first['non_members']:,} "
-        f"non-members. 95% intervals: {how}. Empty: the view does not show what the attack reads. An attack on one "
-        "snapshot reads the one soonest after the node trained."
+        f"non-members. {HOW}. Empty: the view does not show what the attack reads. An attack on one snapshot reads the "
+        "one soonest after the node trained."
     )
-    return tables.Table(f"{what} on {whom}, attacks x views", header, lines, caption)
+    return tables.Table(f"{NUMBERS[column]} on {whom}, attacks x views", header, lines, caption)
+
+
+def _worst_node(rows: pl.DataFrame, column: str) -> tables.Table:
+    """One number on the node that each attack finds best, for every attack and view."""
+    cells = {
+        (row["attack"], row["view"]): "-"
+        if row[f"{column}_worst_node"] is None
+        else f"{_cell(row[f'{column}_worst_node'])} {row['worst_node']}"
+        for row in rows.iter_rows(named=True)
+    }
+    header, lines = _attacks_by_views(rows, cells)
+    caption = (
+        "Each replicate is left out in turn: the node is chosen on the others, and what the one left out adds to its "
+        "number is taken. The node that is named has the highest AUC on all of them."
+    )
+    return tables.Table(f"{NUMBERS[column]} on the worst node, attacks x views", header, lines, caption)
+
+
+def _with_ends(row: Mapping[str, Any], column: str) -> str:
+    """A number of a row of intervals, with its interval."""
+    end = "_replicates" if column == "auc" else ""
+    return _cell(row[column], row[f"{column}_low{end}"], row[f"{column}_high{end}"])
 
 
 def _attacks_by_views(rows: pl.DataFrame, cells: Mapping[tuple[str, str], str]) -> tuple[list[str], list[list[str]]]:
@@ -79,12 +111,21 @@ def _attacks_by_views(rows: pl.DataFrame, cells: Mapping[tuple[str, str], str]) 
     return ["attack", *views], [[attack, *(cells.get((attack, view), "") for view in views)] for attack in attacks]
 
 
-def _cell(value: float | None, low: float | None, high: float | None) -> str:
-    """A number and its interval; a dash where the sample cannot resolve it."""
+def _cell(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """A number and its interval, with no more digits than that tells; a dash where the sample cannot resolve it."""
     if value is None:
         return "-"
-    first, second, third = (f"{number:.3f}".removeprefix("0") for number in (value, low, high))
+    if low is None or high is None:
+        return _short(value, 2)
+    half = max((high - low) / 2, 1e-3)
+    digits = int(np.clip(np.ceil(-np.log10(half)), 2, 3))
+    first, second, third = (_short(number, digits) for number in (value, low, high))
     return f"{first} ({second}-{third})"
+
+
+def _short(number: float, digits: int) -> str:
+    """A share without the zero in front."""
+    return f"{number:.{digits}f}".removeprefix("0")
 
 
 def _epsilon(rows: pl.DataFrame) -> tables.Table:
@@ -116,62 +157,24 @@ def _epsilon_caption(rows: pl.DataFrame) -> str:
     )
 
 
-def summarise_coalitions(coalitions: pl.DataFrame) -> pl.DataFrame:
-    """Returns mean and worst coalition of every attack and size, with t-intervals over replicates.
-
-    Args:
-      coalitions: one row per attack, coalition, attacked node and replicate, see `audit.findings`; a coalition is
-        scored by the mean over the nodes that it attacks.
-
-    Returns:
-      Columns attack, size, coalitions, which (`mean` or `worst`), party, and value and width of each number.
-    """
-    keys = ["attack", "size", "party", "replicate"]
-    columns = [column for column in NUMBERS if coalitions[column].count()]
-    scored = coalitions.group_by(keys, maintain_order=True).agg(pl.col(columns).mean())
-    summaries = []
-    for (attack, size), of_size in scored.group_by("attack", "size", maintain_order=True):
-        means = of_size.group_by("party", maintain_order=True).agg(pl.col("auc").mean())
-        worst = means.sort("auc", descending=True, maintain_order=True)["party"][0]
-        for which, rows in zip(SUMMARIES, (of_size, of_size.filter(pl.col("party") == worst)), strict=True):
-            summary = {"attack": attack, "size": size, "coalitions": len(means), "which": which, "party": worst}
-            summaries.append(summary | _over_replicates(rows, columns))
-    return pl.DataFrame(summaries)
-
-
-def _over_replicates(rows: pl.DataFrame, columns: Sequence[str]) -> dict[str, float]:
-    """Mean over replicates and half-width of its interval, for each column."""
-    summary: dict[str, float] = {}
-    for column in columns:
-        values = rows.group_by("replicate", maintain_order=True).agg(pl.col(column).mean())[column].to_numpy()
-        summary |= {column: float(values.mean()), f"{column}_width": intervals.t_width(values)}
-    return summary
-
-
-def _by_size(coalitions: pl.DataFrame) -> tables.Table:
-    """Coalitions by size."""
-    summary = summarise_coalitions(coalitions)
-    columns = [column for column in NUMBERS if column in summary.columns]
+def _coalitions(rows: pl.DataFrame) -> tables.Table:
+    """Mean and worst coalition of each size."""
+    columns = [column for column in NUMBERS if rows[column].count()]
     header = ["attack", "insiders", "coalitions"]
-    header += [f"{NUMBERS[column][0]},\n{which}" for which in SUMMARIES for column in columns]
+    header += [f"{NUMBERS[column]},\n{which}" for which in ("mean", "worst") for column in columns]
     lines = []
-    for (attack, size), of_size in summary.group_by("attack", "size", maintain_order=True):
-        cells = [str(attack), str(size), f"{of_size['coalitions'][0]:,}"]
-        for which in SUMMARIES:
-            row = of_size.filter(pl.col("which") == which).row(0, named=True)
-            cells += [_with_width(row[column], row[f"{column}_width"]) for column in columns]
-        lines.append([*cells, str(of_size["party"][0]).removeprefix("coalition:").removeprefix("insider:")])
+    for row in rows.iter_rows(named=True):
+        cells = [str(row["attack"]), str(row["size"]), f"{row['parties']:,}"]
+        cells += [_with_ends(row, column) for column in columns]
+        cells += [_cell(row[f"{column}_worst_party"]) for column in columns]
+        lines.append([*cells, re.sub("^(coalition|insider):", "", row["worst_party"] or "-")])
     caption = (
         "Every coalition of so many insiders attacks every node outside it, where it sees what the attack reads (a "
-        "step needs both ends of a visit). Means over those nodes, ± 95% t over replicates. The worst "
-        "coalition is the one with the highest AUC, chosen on the same targets."
+        f"step needs both ends of a visit). Means over coalitions and nodes. {HOW}. The worst coalition is chosen on "
+        "other replicates than it is reported on: each is left out in turn, and what it adds to the number of the "
+        "coalition that is highest on the others is taken. The one that is named has the highest AUC on all of them."
     )
     return tables.Table("Coalitions of insiders", [*header, "worst"], lines, caption)
-
-
-def _with_width(value: float, width: float) -> str:
-    """A mean and the half-width of its interval, if it has one."""
-    return f"{value:.3f}" + ("" if np.isnan(width) else f" ±{width:.3f}")
 
 
 def _naming(attribution: pl.DataFrame) -> tables.Table:

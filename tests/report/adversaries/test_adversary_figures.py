@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 
 from fedmia_jax.report import adversaries
-from fedmia_jax.report.adversaries import figures
+from fedmia_jax.report.adversaries import figures, tables
 from fedmia_jax.storage import workdir as workdirs
 
 
 def test_every_table_that_has_rows_is_drawn(tmp_path):
-    findings = {"roc": made_up_findings.ROC, "coalitions": made_up_findings.COALITIONS}
+    findings = {"roc": made_up_findings.ROC, "intervals": pl.DataFrame(made_up_findings.SIZES)}
     findings["attribution"] = made_up_findings.NAMING.clear()
     results = made_up.make(made_up.GRID[:1], cycles=1)
     names = adversaries.draw(workdirs.Workdir(tmp_path), findings, results, title="made up")
@@ -31,10 +31,13 @@ def test_roc_curves_are_those_of_the_table():
 
 
 def test_coalitions_have_a_line_for_the_mean_and_one_for_the_worst():
-    figure = figures.coalitions(made_up_findings.COALITIONS, title="made up")
+    sizes = tables.by_size(pl.DataFrame(made_up_findings.SIZES))
+    figure = figures.coalitions(sizes, title="made up")
     assert [axes.get_title() for axes in figure.axes] == ["AUC", "TPR at 1% FPR"]
-    _, labels = figure.axes[0].get_legend_handles_labels()
-    assert labels == ["sequence_lira, mean", "sequence_lira, worst"]
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    assert sorted(labels) == ["sequence_lira, mean", "sequence_lira, worst"]
+    (worst,) = [handle for handle, label in zip(handles, labels, strict=True) if label.endswith("worst")]
+    np.testing.assert_allclose(worst.get_xydata(), [[1, 0.75], [2, 0.85]])
 
 
 def test_confusion_matrices_are_shares_of_the_nodes_records():

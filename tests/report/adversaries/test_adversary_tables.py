@@ -2,22 +2,34 @@
 
 import made_up_findings
 import polars as pl
-import pytest
 
 from fedmia_jax.report import adversaries
 from fedmia_jax.report.adversaries import tables
 from fedmia_jax.storage import workdir as workdirs
 
 
-def test_mean_and_worst_coalition_by_hand():
-    summary = tables.summarise_coalitions(made_up_findings.COALITIONS)
-    mean, worst = summary.rows(named=True)
-    assert mean["coalitions"] == 2
-    assert mean["auc"] == pytest.approx(((0.6 + 0.8) / 2 + (0.7 + 0.8) / 2) / 2)
-    assert worst["party"] == "insider:2"
-    assert worst["auc"] == pytest.approx(0.8)
-    assert worst["auc_width"] == pytest.approx(0.0)
-    assert "tpr_at_fpr_0.001" not in summary.columns  # no sample resolves it
+def test_mean_and_worst_coalition_of_each_size():
+    rows = [made_up_findings.pooled("sequence_lira", "outsider"), *made_up_findings.SIZES]
+    rows.append(dict.fromkeys(rows[1]) | {"attack": "peers", "view": "all_coalitions:2", "attacked": "node"})  # broken
+    by_title = {table.title: table for table in adversaries.make_tables(make_findings(rows))}
+    table = by_title["Coalitions of insiders"]
+    header = ["attack", "insiders", "coalitions", "AUC, mean", "TPR at 1% FPR, mean", "AUC, worst"]
+    assert [name.replace("\n", " ") for name in table.header] == [*header, "TPR at 1% FPR, worst", "worst"]
+    first, second = table.rows
+    assert first == ["sequence_lira", "1", "3", ".700 (.696-.704)", ".35", ".75", ".35", "2"]
+    assert second[-1] == "{1,3}"
+    assert list(by_title["AUC on one node, attacks x views"].header) == ["attack", "outsider"]
+
+
+def test_digits_are_no_finer_than_the_interval():
+    assert [tables._cell(*numbers) for numbers in ((0.5, 0.499, 0.501), (0.5, 0.49, 0.51), (0.5, 0.3, 0.7))] == [
+        ".500 (.499-.501)",
+        ".50 (.49-.51)",
+        ".50 (.30-.70)",
+    ]
+    assert tables._cell(1.0, 0.9999, 1.0) == "1.000 (1.000-1.000)"
+    assert tables._cell(0.5) == ".50"
+    assert tables._cell(None) == "-"
 
 
 def make_findings(rows):
@@ -40,13 +52,13 @@ def test_a_page_of_attacks_and_views():
     by_title = {table.title: table for table in made}
     auc = by_title["AUC on one node, attacks x views"]
     assert list(auc.header) == ["attack", "outsider", "coordinator"]
-    assert auc.rows[0][1] == ".900 (.890-.910)"
-    assert auc.rows[0][2] == ".995 (.985-1.005)"
-    assert auc.rows[1] == ["peers", "", ".900 (.890-.910)"]
+    assert auc.rows[0][1] == ".900 (.896-.904)"
+    assert auc.rows[0][2] == ".995 (.991-.999)"
+    assert auc.rows[1] == ["peers", "", ".900 (.896-.904)"]
     assert "TPR at 1% FPR on one node, attacks x views" not in by_title
-    assert by_title["TPR at 1% FPR on the union of all nodes, attacks x views"].rows == [["loss", ".200 (.100-.400)"]]
+    assert by_title["TPR at 1% FPR on the union of all nodes, attacks x views"].rows == [["loss", ".20 (.10-.40)"]]
     (named,) = by_title["Which node held the record? (top-1)"].rows
-    assert named[2].startswith(".800 (")
+    assert named[2].startswith(".80 (")
     assert "by chance 0.500" in by_title["Which node held the record? (top-1)"].caption
 
 
@@ -70,7 +82,7 @@ def test_every_point_of_a_sweep_has_its_page():
     first, second = adversaries.by_point(findings, swept=["model.dropout_rate"])
     assert first.title.endswith("; model.dropout_rate=0")
     assert second.title.endswith("; model.dropout_rate=0.5")
-    assert [table.rows[0][1] for table in (first, second)] == [".900 (.890-.910)", ".700 (.690-.710)"]
+    assert [table.rows[0][1] for table in (first, second)] == [".900 (.896-.904)", ".700 (.696-.704)"]
 
 
 def test_a_run_has_findings_where_all_tables_are_there_and_the_roc_has_points(tmp_path):
