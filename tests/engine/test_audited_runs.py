@@ -80,7 +80,7 @@ def test_every_attack_has_its_rows(finished, tables):
     assert count["sequence_lira", "insider:2"] == 2 * 2
     assert ("delta_phi", "outsider") not in count
     assert ("delta_phi", "bracket:1") in count
-    assert tables["coalitions"].filter(pl.col("attack") == "sequence_lira").height == 3 * 2
+    assert tables["coalitions"].filter(pl.col("attack") == "sequence_lira").height == 3
 
 
 def test_the_engine_says_what_the_audit_says(finished, evidence, tables, quick_compilation):
