@@ -86,12 +86,14 @@ def at_rates(
     """
     inside, outside = np.flatnonzero(members), np.flatnonzero(others)
     values, draws = scores.reshape(-1), draw(*scores.shape)
-    ranked = np.sort(values[outside])[::-1]
-    ranks = _ranks(len(ranked), rates)
-    thresholds = np.append(ranked[ranks], -np.inf)
+    thresholds = _thresholds(np.sort(values[outside])[::-1], rates)
+    totals = [_totals(group.tobytes(), group.shape) for group in (members, others)]
     above = []
-    for weights in (draws.places, draws.records):
-        groups = [_above(values, places, thresholds, weights) for places in (inside, outside)]
+    for weights, total in zip((draws.places, draws.records), zip(*totals, strict=True), strict=True):
+        groups = [
+            _above(values, places, thresholds, weights) / np.maximum(together, 1e-9)[:, None]
+            for places, together in zip((inside, outside), total, strict=True)
+        ]
         reached = np.stack([np.searchsorted(fpr, rates + 1e-9, "right") - 1 for fpr in groups[1]])  # [K, Q]
         above.append([np.take_along_axis(rate, reached, axis=1).T for rate in groups] + [reached[0]])
     (tpr, fpr, reached), (over_records, *_) = above
@@ -119,12 +121,23 @@ def variances(resampled: Resampled) -> list[intervals.Variance]:
     return [intervals.Variance(*of_number, count) for of_number in parts]
 
 
-def _ranks(number: int, rates: Float[np.ndarray, "Q"]) -> Int[np.ndarray, "G"]:
-    """How many non-members lie above each threshold: few of them, the numbers of the rates, and some between."""
+@functools.lru_cache(maxsize=256)
+def _totals(group: bytes, shape: tuple[int, int]) -> tuple[Float[np.ndarray, "K"], Float[np.ndarray, "R"]]:
+    """What some scores, bool[S, M] as bytes, weigh together under every weighting, by places and by records."""
+    counted = np.frombuffer(group, bool).reshape(shape).astype(np.float32)
+    draws = draw(*shape)
+    return counted.reshape(-1) @ draws.places, counted.sum(axis=0) @ draws.records
+
+
+def _thresholds(ranked: Float[np.ndarray, "n"], rates: Float[np.ndarray, "Q"]) -> Float[np.ndarray, "G"]:
+    """Thresholds in falling order: each of the highest scores, those at the rates, and some between."""
+    number = len(ranked)
     fine = int(FINE * number) + 10
+    if rates.max() <= FINE / 2:
+        return ranked[:fine]
     coarse = fine * STEP ** np.arange(np.log(max(1.0, number / fine)) / np.log(STEP))
-    ranks = np.concatenate([np.arange(fine), np.floor(rates * number + 1e-4), coarse]).astype(int)
-    return np.unique(ranks[ranks < number])
+    ranks = np.unique(np.concatenate([np.arange(fine), np.floor(rates * number + 1e-4), coarse]).astype(int))
+    return np.append(ranked[ranks[ranks < number]], -np.inf)
 
 
 def _above(
@@ -133,13 +146,12 @@ def _above(
     thresholds: Float[np.ndarray, "G"],
     weights: Float[np.ndarray, "N K"],
 ) -> Float[np.ndarray, "K G"]:
-    """The share of some scores above each threshold, of which the last one is below all, under every weighting."""
-    last = len(thresholds) - 1
-    between = np.minimum(last + 1 - np.searchsorted(thresholds[::-1], values[places], "left"), last)
-    ones, shape = np.ones(len(places), np.float32), (last + 1, len(weights))
+    """What the scores above each threshold weigh, under every weighting."""
+    places = places[values[places] > thresholds[-1]]
+    between = len(thresholds) - np.searchsorted(thresholds[::-1], values[places], "left")
+    ones, shape = np.ones(len(places), np.float32), (len(thresholds), len(weights))
     counts = sparse.csr_matrix((ones, (between, places % len(weights))), shape) @ weights
-    counted = np.cumsum(counts.T, axis=1, dtype=np.float64)
-    return counted / np.maximum(counted[:, -1:], 1e-9)
+    return np.cumsum(counts.T, axis=1, dtype=np.float64)
 
 
 def _different(

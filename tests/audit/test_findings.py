@@ -10,7 +10,7 @@ import pytest
 
 from fedmia_jax import attacks, options
 from fedmia_jax.attacks import trajectory
-from fedmia_jax.audit import api, attribution, correction, evidence, findings, pooling, rows, scoring
+from fedmia_jax.audit import api, attribution, coalitions, correction, evidence, findings, pooling, rows, scoring
 from fedmia_jax.schedule import Schedule
 
 NAMES = ("loss", "lira_online", "rmia_offline", "delta_phi", "peers", "sequence_lira", "trajectory")
@@ -100,9 +100,20 @@ def test_every_attack_has_its_rows(arrays, tables):
     assert count["sequence_lira", "insider:2"] == 2 * 2
     assert ("peers", "outsider") not in count
     assert ("delta_phi", "bracket:1") in count
-    coalitions = tables.coalitions
-    assert coalitions.filter(pl.col("attack") == "sequence_lira").height == 3
-    assert set(coalitions["attack"]) == {"delta_phi", "peers", "sequence_lira", "trajectory"}  # two of three see all
+    several = tables.coalitions
+    assert several.filter(pl.col("attack") == "sequence_lira").height == 3
+    assert set(several["attack"]) == {"delta_phi", "peers", "sequence_lira", "trajectory"}  # two of three see all
+
+
+def test_a_coalition_learns_the_same_under_either_view(tables):
+    """By name, and among all coalitions of its size: to the last bit."""
+    alone = tables.intervals.filter(view="coalition:{1,2}").select("attack", *coalitions.NUMBERS)
+    among = tables.coalitions.filter(party="coalition:{1,2}", attacked="N3").select("attack", *coalitions.NUMBERS)
+    assert alone.join(among, on="attack", how="semi").equals(among)
+    means = tables.coalitions.group_by("attack", maintain_order=True).agg(pl.col("auc").mean())
+    pooled = tables.intervals.filter(view="all_coalitions:2").select("attack", "auc")
+    np.testing.assert_allclose(means["auc"], pooled["auc"], rtol=1e-12)
+    assert tables.intervals.filter(view="all_coalitions:2")["parties"].unique().to_list() == [3]
 
 
 def test_columns_are_there_whatever_is_asked(arrays, tables):

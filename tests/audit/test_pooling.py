@@ -8,10 +8,9 @@ import pytest
 from scipy import stats
 from sklearn import metrics as references
 
-from fedmia_jax.audit import api, coalitions, findings, pooling, roc, rows
-from fedmia_jax.schedule import Schedule
+from fedmia_jax.audit import coalitions, pooling, roc, rows
 
-TIMES = 60
+TIMES = 40
 SHORT = coverage.World("short", replicates=4, shifts=(1.0, 2.0), shares=(0.7, 0.3), of_replicate=0.1)
 
 
@@ -60,16 +59,6 @@ def test_the_same_scores_say_the_same_in_every_table(pooled):
         assert row[number] == pytest.approx(np.mean([each[number] for each in table]))
 
 
-def test_insiders_and_coalitions_of_one_agree_to_the_last_bit(make_evidence):
-    arrays = make_evidence(Schedule.cyclic(nodes=2, cycles=2), num_records=240)
-    tables = api.audit(arrays, ("delta_phi",), ("insider", "all_coalitions:1"))
-    first, second = (tables.intervals.filter(view=view) for view in ("insider", "all_coalitions:1"))
-    shown = [name for name in first.columns if name in (*pooling.COUNTS, *pooling.NUMBERS) and name != "advantage"]
-    assert first.select(shown).equals(second.select(shown))
-    assert tables.coalitions["auc"].mean() == pytest.approx(first["auc"][0])
-    assert dict(tables.coalitions.schema) == dict(findings.SCHEMAS["coalitions"])
-
-
 def test_an_interval_needs_several_false_alarms(pooled):
     _, _, (row, curve, measured) = pooled
     behind = [each.rates.alarms[1] for each in measured]  # at 0.1%
@@ -96,5 +85,5 @@ def test_intervals_cover(world):
     for name in ("auc", "tpr_at_fpr_0.01"):
         if measured[name].resolved > 0.9:
             assert least <= measured[name].covered <= most, name
-            assert measured[name].width < 1.9, name  # of an oracle that saw sixty simulations
+            assert measured[name].width < 1.9, name  # of an oracle that saw few simulations
     assert measured["tpr_at_fpr_0.001"].resolved < 0.9
