@@ -1,4 +1,4 @@
-"""Epsilon against independent calls of the accountant's library, closed forms, and an exact computation of small cases."""
+"""Epsilon against independent calls of the library, closed forms, and an exact computation of small cases."""
 
 import math
 
@@ -29,7 +29,7 @@ def test_renyi_accounting_is_that_of_the_library_and_ours_is_tighter(num_steps, 
 
 
 def exact_delta(epsilon, *, pull, noise, num_records, rate, cap, num_steps):
-    """The larger divergence of two neighbours, integrated: one record adds 1 to a sum, all others take `pull` from it."""
+    """The larger divergence of two neighbours, integrated: one record adds 1 to a sum, others take `pull` from it."""
     places = np.linspace(-cap - 9 * noise, cap + 9 * noise, 301)
 
     def density(counts):
