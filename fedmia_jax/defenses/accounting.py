@@ -1,8 +1,8 @@
 """What noise buys: the epsilon of private steps and of Gaussian releases, and the noise that a stated epsilon takes.
 
-Everything is for adding or removing one record of one node, where the assignment of records to nodes, and so how many a
-node has, is public. Nodes share no record, so a record's epsilon is that of its own node over all its visits: what
-other nodes do to the model, and an optimizer's moments, are post-processing. A federation's epsilon is the worst node's.
+Everything is for adding or removing one record of one node. The assignment of records to nodes, and so how many a node
+has, is public. Nodes share no record, so a record's epsilon is that of its own node over all its visits: what other
+nodes do to the model, and an optimizer's moments, are post-processing. A federation's epsilon is its worst node's.
 """
 
 import contextlib
