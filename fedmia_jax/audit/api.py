@@ -70,7 +70,7 @@ def audit(
         pieces.append(study(scorer, piece, on_broken=on_broken or (lambda line: None)))
         if advance is not None and piece in attacks:
             advance(1)
-    return findings.join(pieces)
+    return findings.join(pieces, strongest=scorer.claim.strongest)
 
 
 def make_scorer(

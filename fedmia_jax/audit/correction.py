@@ -1,4 +1,4 @@
-"""Which bound on epsilon is claimed, decided before the outcomes are looked at."""
+"""Which bound on epsilon is claimed, and which attack is the strongest: decided before the outcomes are looked at."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,12 +11,13 @@ LEVEL = 0.95
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Which bound on epsilon is claimed."""
+    """Which bound on epsilon is claimed, and which attack others are compared with."""
 
     epsilon_cell: tuple[str, ...] = options.option(
         ("sequence_lira", "coordinator"), "attack and view whose epsilon stands by itself; the others are corrected"
     )
     epsilon_delta: float = options.option(1e-6, "delta of the bounds on epsilon under coins", low=0.0, high=0.1)
+    strongest: str = options.option("stacked", "attack with references whose gain over the others is told")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,11 +28,13 @@ class Claim:
       cell: attack and view whose bound on single nodes stands at `LEVEL`; empty for none.
       delta: of all bounds under coins.
       num_cells: attacks x views x (nodes, union) that are looked at; the bounds of all others hold together at `LEVEL`.
+      strongest: the attack whose gain over the others is told.
     """
 
     cell: tuple[str, ...]
     delta: float
     num_cells: int
+    strongest: str
 
     def level(self, attack: str, view: str, attacked: str) -> float:
         """Returns the level at which the bound of a cell is taken. Source: Bonferroni's inequality."""
@@ -49,11 +52,16 @@ def make_claim(settings: Options, attacks: Sequence[str], views: Sequence[str]) 
     """
     check(settings)
     num_cells = 2 * max(len(attacks), len(registered.ATTACKS)) * len(views)
-    return Claim(cell=tuple(settings.epsilon_cell), delta=settings.epsilon_delta, num_cells=num_cells)
+    return Claim(
+        cell=tuple(settings.epsilon_cell),
+        delta=settings.epsilon_delta,
+        num_cells=num_cells,
+        strongest=settings.strongest,
+    )
 
 
 def check(settings: Options) -> None:
-    """Checks that a cell is an attack and a view.
+    """Checks that a cell is an attack and a view, and that the strongest attack is one with references.
 
     Raises:
       InputError: it is not.
@@ -62,4 +70,10 @@ def check(settings: Options) -> None:
         raise errors.InputError(
             f"attack.epsilon_cell={settings.epsilon_cell!r}: give an attack and a view, such as "
             "('sequence_lira', 'coordinator'), or () to correct all"
+        )
+    known = registered.with_references(tuple(registered.ATTACKS))
+    if settings.strongest not in known and ":" not in settings.strongest:
+        raise errors.InputError(
+            f"attack.strongest={settings.strongest!r}: must be one of {', '.join(known)}, or package.module:name of "
+            "another attack with references"
         )

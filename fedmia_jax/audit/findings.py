@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from fedmia_jax.audit import attribution, coalitions, epsilon, metrics, pooling, rows, scoring
+from fedmia_jax.audit import attribution, coalitions, comparisons, epsilon, metrics, pooling, rows, scoring
 
 HEAD = {"attack": pl.String, "view": pl.String, "attacked": pl.String}
 SCHEMAS: Mapping[str, Mapping[str, Any]] = {
@@ -27,6 +27,8 @@ SCHEMAS: Mapping[str, Mapping[str, Any]] = {
         **dict.fromkeys(coalitions.NUMBERS, pl.Float64),
     },
     "attribution": dict.fromkeys(("way", "view", "true", "named"), pl.String) | {"count": pl.Int64},
+    "comparisons": comparisons.SCHEMA,
+    "draws": comparisons.DRAWS_SCHEMA,
 }
 
 
@@ -40,6 +42,10 @@ class Findings:
       roc: the points of the ROC behind each row of `intervals`, but for `all_coalitions:k`.
       coalitions: one row per attack, coalition of `all_coalitions:k` and attacked node, replicates pooled.
       attribution: one row per way, view, true and named node: how often.
+      comparisons: one row per attack with references and pair of views of which one shows more, and one per view and
+        attack that the strongest is compared with; differences on single nodes.
+      draws: what comparisons are made from: one row per attack with references, view of single parties and node, its
+        numbers under every weighting of records and replicates.
     """
 
     rows: pl.DataFrame
@@ -47,6 +53,8 @@ class Findings:
     roc: pl.DataFrame
     coalitions: pl.DataFrame
     attribution: pl.DataFrame
+    comparisons: pl.DataFrame
+    draws: pl.DataFrame
 
 
 def pieces_of(names: Sequence[str]) -> tuple[str, ...]:
@@ -76,9 +84,18 @@ def study(scorer: scoring.Scorer, piece: str, *, on_broken: Callable[[str], None
     return Findings(**frames)
 
 
-def join(pieces: Sequence[Findings]) -> Findings:
-    """Puts the tables of some pieces one below the other."""
-    return Findings(**{name: pl.concat([getattr(piece, name) for piece in pieces]) for name in SCHEMAS})
+def join(pieces: Sequence[Findings], *, strongest: str) -> Findings:
+    """Puts the tables of some pieces one below the other, and compares attacks.
+
+    Args:
+      pieces: of one audit.
+      strongest: the attack that the others are compared with, named beforehand; see `correction.Options`.
+    """
+    tables = {name: pl.concat([getattr(piece, name) for piece in pieces]) for name in SCHEMAS}
+    of_views = tables["comparisons"].with_columns(strongest=pl.col("attack") == strongest)
+    gains = comparisons.between_attacks(tables["draws"].iter_rows(named=True), strongest)
+    tables["comparisons"] = pl.concat([of_views, pl.DataFrame(gains, comparisons.SCHEMA)])
+    return Findings(**tables)
 
 
 def _study_attack(
@@ -91,12 +108,17 @@ def _study_attack(
     by_view = _read(scorer, name, tables)
     for view, attacked, group in _groups(scorer.nodes, by_view):
         head = {"attack": name, "view": view, "attacked": attacked}
-        pooled = pooling.pool(scorer.arrays, group)
+        compared = attacked == "node" and name in scorer.compared
+        pooled = pooling.pool(scorer.arrays, group, with_influence=compared)
+        if compared:
+            tables["draws"].extend(head | row for row in comparisons.make_draws(pooled, scorer.nodes))
         bounds = epsilon.measure(scorer.arrays, group, scorer.claim, attacked=attacked) if pooled.measured else {}
         tables["intervals"].append(head | pooled.row | bounds)
         tables["roc"].extend(head | point for point in pooled.curve)
         if any(pooling.is_broken(scorer.arrays, scored) for scored in group):
             on_broken(f"attack {name}: scores are not numbers, its rows stay empty; a reference or a target exploded")
+    if tables["draws"]:
+        tables["comparisons"].extend(comparisons.between_views(tables["draws"], comparisons.wider_views(scorer)))
 
 
 def _read(

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from scipy import special, stats
 
 LEVEL = 0.95
+TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 LEAST_ALARMS = 5  # different records among the false alarms of a rate, below which its TPR has no interval
 
 
@@ -80,17 +81,40 @@ def share_interval(
       trials: distinct records, for the exact interval of a number that is 0 or 1 or that no record moves.
       resamples: the number when records are drawn anew.
     """
-    beyond = max(0.0, variance.replicates - variance.within)
     if variance.records == 0 or value in (0.0, 1.0):
         return clopper_pearson(value * trials, trials)
-    total = variance.records + beyond
-    freedom = total**2 / variance.replicates**2 * (variance.num_replicates - 1) if beyond else np.inf
-    tails = (1 - LEVEL) / 2, (1 + LEVEL) / 2
-    stretch = np.sqrt(total / variance.records) * stats.t.ppf(tails[1], freedom) / stats.norm.ppf(tails[1])
     centre = special.logit(value)
     if resamples is None:
-        over_records = stats.norm.ppf(tails) * np.sqrt(variance.records) / (value * (1 - value))
+        over_records = stats.norm.ppf(TAILS) * np.sqrt(variance.records) / (value * (1 - value))
     else:
-        over_records = special.logit(np.quantile(resamples, tails)) - centre
-    low, high = special.expit(centre + stretch * over_records)
+        over_records = special.logit(np.quantile(resamples, TAILS)) - centre
+    low, high = special.expit(centre + _stretch(variance) * over_records)
     return Interval(min(float(low), value), max(float(high), value))
+
+
+def difference_interval(value: float, variance: Variance, *, share: float, trials: float) -> Interval:
+    """Returns an interval of the difference of two such numbers, over the same records and replicates.
+
+    It is normal over records, and stretched as `share_interval` is. Where no record moves the difference, both numbers
+    come from the same scores and do not differ; or they are both 0 or both 1, and it is as wide as the exact interval
+    of a share that is 0.
+
+    Args:
+      value: the difference.
+      variance: its parts.
+      share: one of the two numbers.
+      trials: distinct records, for a difference that no record moves.
+    """
+    if variance.records == 0:
+        reach = clopper_pearson(0, trials).high if share in (0.0, 1.0) else 0.0
+    else:
+        reach = float(_stretch(variance) * stats.norm.ppf(TAILS[1]) * np.sqrt(variance.records))
+    return Interval(value - reach, value + reach)
+
+
+def _stretch(variance: Variance) -> float:
+    """How much wider an interval over records is when replicates are drawn anew too."""
+    beyond = max(0.0, variance.replicates - variance.within)
+    total = variance.records + beyond
+    freedom = total**2 / variance.replicates**2 * (variance.num_replicates - 1) if beyond else np.inf
+    return float(np.sqrt(total / variance.records) * stats.t.ppf(TAILS[1], freedom) / stats.norm.ppf(TAILS[1]))

@@ -44,11 +44,14 @@ class Pooled(NamedTuple):
       row: of the intervals; the counts alone where scores are not numbers, or where there is nothing to compare.
       curve: points of the ROC, none where the row has no numbers.
       measured: what each party says of each node, none where the row has no numbers.
+      influence: f[S, M] by node, how each record moves the sum of the mean AUCs of the parties that attack it; where it
+        is asked for.
     """
 
     row: dict[str, Any]
     curve: list[dict[str, Any]]
     measured: list[coalitions.Measured]
+    influence: dict[int, Float[np.ndarray, "S M"]]
 
 
 def is_broken(arrays: evidence.Evidence, scored: scoring.Scored) -> bool:
@@ -56,17 +59,25 @@ def is_broken(arrays: evidence.Evidence, scored: scoring.Scored) -> bool:
     return bool(np.isnan(scored.scores[arrays.members(scored.node) | arrays.others(scored.node)]).any())
 
 
-def pool(arrays: evidence.Evidence, group: Iterable[scoring.Scored], *, with_curve: bool = True) -> Pooled:
+def pool(
+    arrays: evidence.Evidence,
+    group: Iterable[scoring.Scored],
+    *,
+    with_curve: bool = True,
+    with_influence: bool = False,
+) -> Pooled:
     """Pools the scores of one attack under one view.
 
     Args:
       arrays: who owned what.
       group: the scores, at least one, which are read once and not kept.
       with_curve: whether the ROC is wanted.
+      with_influence: whether that of each record on the AUC of each node is wanted.
     """
     rates = np.concatenate([rows.RATES, FALSE_POSITIVE_RATES if with_curve else []])
     seen = np.zeros((2, *arrays.owners.shape), int)  # how often a record stands among members, and among non-members
     influence, parties, complete = np.zeros(arrays.owners.shape), set(), True
+    by_node: dict[int, np.ndarray] = {}
     measured, advantages = [], []
     for scored in group:
         inside, outside = groups = np.stack([arrays.members(scored.node), arrays.others(scored.node)])
@@ -76,6 +87,8 @@ def pool(arrays: evidence.Evidence, group: Iterable[scoring.Scored], *, with_cur
         if complete:
             auc, moved = _auc(scored.scores, inside, outside)
             influence += moved
+            if with_influence:
+                by_node[scored.node] = by_node.get(scored.node, 0.0) + moved
             distinct = map(int, groups.any(axis=1).sum(axis=1))
             at_rates = resampling.at_rates(scored.scores, inside, outside, rates)
             measured.append(coalitions.Measured(scored.party, scored.node, auc, at_rates, *distinct))
@@ -83,14 +96,14 @@ def pool(arrays: evidence.Evidence, group: Iterable[scoring.Scored], *, with_cur
     row: dict[str, Any] = {"parties": len(parties), "replicates": len(arrays.owners)}
     row |= dict(zip(COUNTS[2:], map(int, [*seen.sum(axis=(1, 2)), *seen.any(axis=1).sum(axis=1)]), strict=True))
     if not complete:
-        return Pooled(row, [], [])
+        return Pooled(row, [], [], {})
     points = _points(measured, rates, row)
     row |= _auc_columns(measured, influence / len(measured), row)
     for rate, point in zip(rows.RATES, points, strict=False):
         row |= dict(zip(rate_columns(rate), point.values(), strict=True))
     row |= _worst_columns(measured, arrays.nodes)
     row["advantage"] = rows.number(np.mean(advantages))
-    return Pooled(row, _curve(points[len(rows.RATES) :], rates[len(rows.RATES) :]), measured)
+    return Pooled(row, _curve(points[len(rows.RATES) :], rates[len(rows.RATES) :]), measured, by_node)
 
 
 def _auc(

@@ -104,6 +104,23 @@ def at_rates(
     return Rates(Resampled(value[:, 0], without, over_records, within), fpr[:, 0], at, alarms)
 
 
+def first_order(
+    influence: Float[np.ndarray, "A S M"],
+) -> tuple[Float[np.ndarray, "A R"], Float[np.ndarray, "A W"]]:
+    """Returns what moves numbers that are linear in the weights, when records and their replicates are drawn anew.
+
+    Args:
+      influence: of each record in each replicate on a number, with the sum 0.
+
+    Returns:
+      What comes to each number, under the weightings `records` and `within` of `Resampled`.
+    """
+    num_replicates = influence.shape[1]
+    draws, moved = draw(*influence.shape[1:]), influence.astype(np.float32)
+    within = draws.places[:, 1 + num_replicates :]  # none with one replicate
+    return moved.sum(axis=1) @ draws.records, moved.reshape(len(moved), -1) @ within
+
+
 def average(parties: list[Resampled]) -> Resampled:
     """Returns the mean over attacked parties, weighting by weighting."""
     return Resampled(*(np.mean(arrays, axis=0) for arrays in zip(*parties, strict=True)))

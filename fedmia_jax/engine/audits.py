@@ -40,7 +40,8 @@ def read(planned: plan.Plan, kept: artifacts.Artifacts, every_run: Sequence[runs
     """Returns what the audit of one point says, from its kept pieces."""
     pieces = [kept.read(planned.unit_of[mark], "tables") for mark in planned.audits[collection.run_id(every_run[0])]]
     return findings.join(
-        [findings.Findings(**{name: _decode(content) for name, content in piece.items()}) for piece in pieces]
+        [findings.Findings(**{name: _decode(content) for name, content in piece.items()}) for piece in pieces],
+        strongest=every_run[0].plans.claim.strongest,
     )
 
 

@@ -15,9 +15,9 @@ from fedmia_jax.config import schema
 from fedmia_jax.engine import runs
 
 RECIPE = 2  # Raise it whenever the same settings would train other models or fit other attacks.
-AUDIT_RECIPE = 4  # Raise it whenever the same attacks on the same signals would make other tables.
+AUDIT_RECIPE = 5  # Raise it whenever the same attacks on the same signals would make other tables.
 # No task reads these: records count by their content, replicates by their index, the others only read outcomes.
-WITHOUT = ("replicates", "data.*", "attack.views", "attack.epsilon_*")
+WITHOUT = ("replicates", "data.*", "attack.views", "attack.epsilon_*", "attack.strongest")
 NAMES = ("model.name", *schema.REGISTRIES)  # fields that may name code from outside the package
 
 
@@ -70,7 +70,7 @@ def of_audit(settings: schema.Settings, piece: str) -> dict[str, Any]:
     others = set(options.declared(*(attacks.find(name).options for name in every))) - set(
         options.declared(*own.values())
     )
-    without = {"attack.names", *(f"attack.{name}" for name in others)}
+    without = {"attack.names", "attack.strongest", *(f"attack.{name}" for name in others)}
     counted = {name: value for name, value in settings.active.items() if name.startswith("attack.")}
     return {name: value for name, value in counted.items() if name not in without} | {"attack.names": tuple(own)}
 

@@ -28,7 +28,8 @@ FORMAT = 2  # of the files in a workdir; 1 is what had no number
 CONFIG, RESULTS, LOG, LOCK = "config.json", "results.parquet", "metrics.jsonl", ".lock"
 AGAIN = "run the same command again, which makes it anew"
 CSV_ROWS = 100_000  # results.csv is written below this
-TABLES = ("intervals", "roc", "coalitions", "attribution")  # beside the results, of runs with reference federations
+# Beside the results, of runs with reference federations.
+TABLES = ("intervals", "roc", "coalitions", "attribution", "comparisons")
 
 
 @dataclasses.dataclass(frozen=True)

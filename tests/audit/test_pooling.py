@@ -80,7 +80,7 @@ def test_an_interval_needs_several_false_alarms(pooled):
 def test_intervals_cover(world):
     """The short form of `python -m tests.audit.coverage`."""
     estimates = np.stack([coverage.estimate(world, 1_000, seed) for seed in range(TIMES)])
-    measured = coverage.measure(world, 1_000, estimates)
+    measured = coverage.measure(coverage.truths(world), estimates)
     least, most = stats.binom.ppf([0.002, 0.998], TIMES, [0.92, 0.99]) / TIMES
     for name in ("auc", "tpr_at_fpr_0.01"):
         if measured[name].resolved > 0.9:

@@ -83,6 +83,7 @@ OTHER: dict[str, Any] = {  # a value of each field that differs from the base
     "attack.views": ("outsider",),
     "attack.epsilon_cell": ("loss", "outsider"),
     "attack.epsilon_delta": 1e-7,
+    "attack.strongest": "sequence_lira",
     "attack.hidden": 8,
     "attack.learning_rate": 0.05,
     "attack.epochs": 3,
@@ -155,6 +156,7 @@ MOVES: dict[str, set[str]] = {
     "attack.views": set(PIECES),
     "attack.epsilon_cell": set(PIECES),
     "attack.epsilon_delta": set(PIECES),
+    "attack.strongest": set(),  # compares what pieces say
     "attack.hidden": READ,
     "attack.learning_rate": READ,
     "attack.epochs": READ,
@@ -259,6 +261,7 @@ NOWHERE = {
     "attack.views",
     "attack.epsilon_cell",
     "attack.epsilon_delta",
+    "attack.strongest",
     "attack.variance",
     *(f"attack.{name}" for name in OF_RMIA_AND_BASE),  # those of signals count by the signals that are kept
 }

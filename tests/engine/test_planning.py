@@ -91,7 +91,7 @@ def test_what_is_listed_above_is_every_field_that_there_is():
         "replicates", "data.path", "data.name", "data.cluster", "data.min_items", "data.alpha", "data.sizes",
         "model.name", "federation.kind", "shadow.kind", "attack.names", "defense.names",
         "shadow.audit", "attack.views", "attack.variance", "attack.gamma", "attack.offline_a",  # of references
-        "attack.epsilon_cell", "attack.epsilon_delta",
+        "attack.epsilon_cell", "attack.epsilon_delta", "attack.strongest",
         "attack.rmia_temperature", "attack.rmia_softmax", "attack.base_temperature", "attack.base_scale",
     }  # fmt: skip
     assert listed | without_influence == declared_by_the_package()
