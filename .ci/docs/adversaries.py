@@ -36,6 +36,26 @@ def epsilon(attack: str, view: str) -> list[sources.Number]:
     return [sources.cell(path(records), "Lower bound on epsilon", attack, view) for records in SETS]
 
 
+def more(view: str, other: str, number: str = LOW_TPR) -> list[sources.Number]:
+    """Returns what the strongest attack tells more under one view than under another."""
+    return [sources.cell(path(records), "Who sees more", (view, other), number) for records in SETS]
+
+
+def gain(other: str, view: str, number: str = LOW_TPR) -> list[sources.Number]:
+    """Returns what the strongest attack gains over another under a view."""
+    return [sources.cell(path(records), "Gain of the strongest attack", (view, other), number) for records in SETS]
+
+
+def positive(differences: list[sources.Number]) -> bool:
+    """Whether every interval lies above zero."""
+    return all(difference.low > 0 for difference in differences)
+
+
+def not_negative(differences: list[sources.Number]) -> bool:
+    """Whether no interval lies below zero."""
+    return all(difference.high >= 0 for difference in differences)
+
+
 def best(view: str, number: str = LOW_TPR) -> list[sources.Number]:
     """Returns what the best attack under a view reaches, on each set of records."""
     found = []

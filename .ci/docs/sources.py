@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 NUMBER = r"[-+]?(?:\d[\d,]*)?\.?\d+"
-CELL = re.compile(rf"\**({NUMBER})\**(?: \(({NUMBER})-({NUMBER})\)| ±({NUMBER}))?")
+CELL = re.compile(rf"\**({NUMBER})\**(?: \(({NUMBER})(?:-| to )({NUMBER})\)| ±({NUMBER}))?")
 
 
 class Number(float):
@@ -67,7 +67,7 @@ def cell(path: str, title: str, row: str | tuple[str, ...], column: str) -> Numb
 
 
 def read(text: str) -> Number:
-    """Returns the number of a cell: `.97 (.96-.98)`, `0.97 ±0.01` or `97`."""
+    """Returns the number of a cell: `.97 (.96-.98)`, `+.01 (-.01 to +.03)`, `0.97 ±0.01` or `97`."""
     match = CELL.fullmatch(text.strip())
     if match is None:
         raise LookupError(f"{text!r} is no number; the sample may not resolve it")

@@ -2,7 +2,7 @@
 
     python -m tests.audit.coverage                      # 1,000 simulations a row: prints the table of docs/intervals.md
     python -m tests.audit.coverage --write              # and puts it there
-    python -m tests.audit.coverage --paired [--write]   # that of differences between two attacks, 300 simulations a row
+    python -m tests.audit.coverage --paired [--write]   # that of differences between two attacks
 
 Scores are drawn, not trained. A score is what all replicates say of the record, plus noise, of variance 1 together; a
 member's lies higher, by a shift of its node and one of its replicate. Half of the records are members, drawn anew in
@@ -26,7 +26,6 @@ from fedmia_jax.schedule import Schedule
 TIMES = 1000
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "intervals.md"
 SHARED, WEAKER = 0.8, 0.9  # correlation of two attacks; shifts of the second over those of the first
-TIMES_PAIRED = 300
 ENDS = {"auc": "_replicates"} | {f"tpr_at_fpr_{rate}": "" for rate in rows.RATES}  # of the columns with both ends
 
 
@@ -154,13 +153,12 @@ class Kind(NamedTuple):
     """What one table of the page is about."""
 
     name: str  # of the marks around it
-    times: int  # simulations a row
     truths: Callable[[World], dict[str, float]]
     estimate: Callable[[World, int, int], np.ndarray]
 
 
-SINGLE = Kind("interval_coverage", TIMES, truths, estimate)
-PAIRED = Kind("difference_coverage", TIMES_PAIRED, true_differences, estimate_difference)
+SINGLE = Kind("interval_coverage", truths, estimate)
+PAIRED = Kind("difference_coverage", true_differences, estimate_difference)
 
 
 def table(kind: Kind) -> str:
@@ -170,8 +168,8 @@ def table(kind: Kind) -> str:
     with concurrent.futures.ProcessPoolExecutor(os.cpu_count()) as pool:
         for world in WORLDS:
             for num_records in SIZES:
-                jobs = [[which] * kind.times for which in (world, num_records)]
-                estimates = np.stack(list(pool.map(kind.estimate, *jobs, range(kind.times), chunksize=25)))
+                jobs = [[which] * TIMES for which in (world, num_records)]
+                estimates = np.stack(list(pool.map(kind.estimate, *jobs, range(TIMES), chunksize=25)))
                 cells = [_cell(coverage) for coverage in measure(kind.truths(world), estimates).values()]
                 lines.append(f"| {world.name} | {num_records:,} | " + " | ".join(cells) + " |")
                 print(lines[-1], file=sys.stderr)

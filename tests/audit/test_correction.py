@@ -31,3 +31,5 @@ def test_no_cell_may_be_chosen():
 def test_a_cell_that_is_none_is_one_line():
     with pytest.raises(errors.InputError, match=r"attack.epsilon_cell=\('loss',\): give an attack and a view"):
         correction.check(correction.Options(epsilon_cell=("loss",)))
+    with pytest.raises(errors.InputError, match=r"attack.strongest='loss': must be one of lira_online, "):
+        correction.check(correction.Options(strongest="loss"))

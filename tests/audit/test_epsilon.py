@@ -137,7 +137,7 @@ def test_records_that_share_a_coin_are_not_bounded_one_by_one():
 def test_the_largest_of_many_bounds_is_one_only_after_correction():
     mechanism = epsilon_coverage.MECHANISMS["randomised response, epsilon 1"]
     truth = mechanism.truth(epsilon_coverage.DELTA)
-    claim = correction.Claim(cell=(), delta=0.0, num_cells=epsilon_coverage.CELLS)
+    claim = correction.Claim(cell=(), delta=0.0, num_cells=epsilon_coverage.CELLS, strongest="stacked")
     corrected = claim.level("any", "view", "node")
     assert may_be_wrong(epsilon_coverage.largest(mechanism, TIMES // 3, 0, level=corrected), truth)
     assert not may_be_wrong(epsilon_coverage.largest(mechanism, TIMES // 3, 0, level=correction.LEVEL), truth)
@@ -164,7 +164,7 @@ def test_only_coins_are_guessed_and_each_once(rate):
     arrays = make_evidence(rng, rate=rate)
     truth = np.where(arrays.owners >= 0, 1.0, 0.0) + 0.1 * rng.random(arrays.owners.shape)
     group = [scored(arrays, node, truth) for node in (0, 1, 0, 1)]  # two parties a node
-    claim = correction.Claim(cell=("any", "view"), delta=1e-5, num_cells=10)
+    claim = correction.Claim(cell=("any", "view"), delta=1e-5, num_cells=10, strongest="stacked")
     row = epsilon.measure(arrays, group, claim, attacked="node")
     members = np.concatenate([(arrays.owners == node)[arrays.assigned == node] for node in (0, 1)])
     kept = int(epsilon.make_fair(members, rate).sum())
@@ -183,7 +183,7 @@ def test_without_coins_the_bound_is_that_of_an_exact_share():
     rng = np.random.default_rng(0)
     arrays = make_evidence(rng, tossed=False)
     truth = np.where(arrays.owners >= 0, 1.0, 0.0) + rng.random(arrays.owners.shape)
-    claim = correction.Claim(cell=(), delta=1e-5, num_cells=1)
+    claim = correction.Claim(cell=(), delta=1e-5, num_cells=1, strongest="stacked")
     row = epsilon.measure(arrays, [scored(arrays, 2, truth)], claim, attacked="union")
     assert row["epsilon"] > 1
     assert (row["epsilon_gaussian"], row["epsilon_adjacency"], row["epsilon_delta"]) == (None, "replace one", 0.0)

@@ -33,7 +33,8 @@ def progress():
 @pytest.fixture(scope="module")
 def tables(arrays, progress, short_fits):
     """What the audit finds."""
-    return api.audit(arrays, NAMES, VIEWS, advance=progress["steps"].append, on_broken=progress["lines"].append)
+    told = {"advance": progress["steps"].append, "on_broken": progress["lines"].append}
+    return api.audit(arrays, NAMES, VIEWS, options={"strongest": "sequence_lira"}, **told)
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,29 @@ def test_a_coalition_learns_the_same_under_either_view(tables):
     pooled = tables.intervals.filter(view="all_coalitions:2").select("attack", "auc")
     np.testing.assert_allclose(means["auc"], pooled["auc"], rtol=1e-12)
     assert tables.intervals.filter(view="all_coalitions:2", attack="sequence_lira")["parties"].to_list() == [3]
+
+
+def test_who_sees_more_is_compared(tables):
+    """Views by what they show, the nodes that a coalition and others attack, and attacks with the strongest."""
+    table = tables.comparisons.filter(attack="sequence_lira", other_attack="sequence_lira")
+    assert set(table.select("view", "other_view", "sees", "nodes").rows()) == {
+        ("coordinator", "outsider", "all", 3),
+        ("coordinator", "insider", "all", 3),
+        ("coordinator", "bracket", "all", 3),
+        ("coordinator", "coalition:{1,2}", "all", 1),
+        ("coalition:{1,2}", "insider", "all", 1),
+        ("bracket", "outsider", "own", 3),
+        ("bracket", "insider", "own", 3),
+        ("bracket", "coalition:{1,2}", "own", 1),
+    }
+    gains = tables.comparisons.filter(pl.col("other_attack") != "sequence_lira", attack="sequence_lira")
+    assert set(gains["other_attack"]) == {"lira_online", "rmia_offline", "delta_phi", "peers", "trajectory"}
+    assert tables.comparisons["strongest"].to_list() == (tables.comparisons["attack"] == "sequence_lira").to_list()
+    of = {(row["attack"], row["view"]): row["auc"] for row in tables.intervals.filter(attacked="node").to_dicts()}
+    for row in tables.comparisons.filter(nodes=3).to_dicts():
+        expected = of[row["attack"], row["view"]] - of[row["other_attack"], row["other_view"]]
+        assert row["auc_difference"] == pytest.approx(expected, abs=1e-6)
+        assert row["auc_difference_low"] <= row["auc_difference"] <= row["auc_difference_high"]
 
 
 def test_columns_are_there_whatever_is_asked(arrays, tables):

@@ -22,7 +22,7 @@ def pooled():
 
 
 def test_numbers_are_means_over_nodes_of_replicates_pooled(pooled):
-    arrays, group, (row, curve, _) = pooled
+    arrays, group, (row, curve, *_) = pooled
     points = {round(point["fpr"], 6): point["tpr"] for point in curve}
     for rate in (*rows.RATES, pooling.FALSE_POSITIVE_RATES[40]):
         expected = []
@@ -46,7 +46,7 @@ def test_numbers_are_means_over_nodes_of_replicates_pooled(pooled):
 
 
 def test_the_same_scores_say_the_same_in_every_table(pooled):
-    arrays, group, (row, _, measured) = pooled
+    arrays, group, (row, _, measured, _) = pooled
     named = [dataclasses.replace(scored, view="bracket", party=f"P{scored.node}") for scored in group]
     apart = pooling.pool(arrays, iter(named), with_curve=False)
     differing = {"parties", "worst_party", *pooling.worst_columns("party")}
@@ -60,7 +60,7 @@ def test_the_same_scores_say_the_same_in_every_table(pooled):
 
 
 def test_an_interval_needs_several_false_alarms(pooled):
-    _, _, (row, curve, measured) = pooled
+    _, _, (row, curve, measured, _) = pooled
     behind = [each.rates.alarms[1] for each in measured]  # at 0.1%
     assert max(behind) < 5
     assert row["tpr_at_fpr_0.001"] is not None

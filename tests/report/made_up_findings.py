@@ -36,6 +36,21 @@ def curve(attack: str, view: str, power: float) -> pl.DataFrame:
     return ends.with_columns(attack=pl.lit(attack), view=pl.lit(view), attacked=pl.lit("node"))
 
 
+def compared(
+    view: str, other: str, *, by: str | None = None, sees: str | None = None, low: float | None = None
+) -> dict[str, Any]:
+    """A row of comparisons of stacked, between two views or with another attack; no interval at the lower rate."""
+    row = {"attack": "stacked", "view": view, "other_attack": by or "stacked", "other_view": other, "sees": sees}
+    row |= {"strongest": True, "nodes": 3}
+    for number, ends in (
+        ("auc", (0.0123, 0.0036, 0.021)),
+        ("tpr_at_fpr_0.01", (0.04, low, 0.09)),
+        ("tpr_at_fpr_0.001", (-0.02, None, None)),
+    ):
+        row |= dict(zip([f"{number}_difference{end}" for end in ("", "_low", "_high")], ends, strict=True))
+    return row
+
+
 SIZES = [of_size(1, 0.7, tpr=0.35), of_size(2, 0.8, tpr=0.45)]
 COALITIONS = pl.DataFrame({"attack": ["sequence_lira"], "size": [1], "party": ["insider:1"], "attacked": ["N3"]})
 NAMING = pl.DataFrame(
@@ -52,5 +67,15 @@ ROC = pl.concat(
             ("loss", "coordinator", 0.7),
             ("peers", "coordinator", 0.5),
         )
+    ]
+)
+COMPARISONS = pl.DataFrame(
+    [
+        compared("coordinator", "bracket", sees="all", low=-0.01),
+        compared("bracket", "outsider", sees="own", low=0.011),
+        compared("coordinator", "coordinator_p2p", sees="all", low=0.011),
+        compared("bracket", "bracket", by="lira_online", low=0.011),
+        compared("bracket", "bracket", by="delta_phi", low=0.011),
+        compared("coordinator", "bracket", sees="all", low=0.011) | {"attack": "lira_online", "strongest": False},
     ]
 )

@@ -82,6 +82,7 @@ def test_a_run_with_reference_federations_shows_its_adversaries_first(tmp_path):
     intervals = pl.DataFrame(rows, infer_schema_length=None)
     findings = {"intervals": intervals, "roc": made_up_findings.ROC}
     findings |= {"coalitions": made_up_findings.COALITIONS, "attribution": made_up_findings.NAMING}
+    findings["comparisons"] = made_up_findings.COMPARISONS
     for name, table in findings.items():
         workdir.write_table(name, table)
     results = made_up.make(made_up.GRID[:1], cycles=1)
@@ -92,6 +93,8 @@ def test_a_run_with_reference_federations_shows_its_adversaries_first(tmp_path):
     assert [line for line in text.splitlines() if line.startswith("#")][1:] == [
         "## AUC on one node, attacks x views",
         "## AUC on the worst node, attacks x views",
+        "## Who sees more, attack: stacked",
+        "## Gain of the strongest attack, stacked",
         "## Lower bound on epsilon, one node, attacks x views",
         "## Coalitions of insiders",
         "## Which node held the record? (top-1)",

@@ -1,4 +1,4 @@
-"""Makes tables of what adversaries learn: attacks x views, coalitions by size, and who held a record."""
+"""Makes tables of what adversaries learn: attacks x views, differences, coalitions by size, and who held a record."""
 
 import dataclasses
 import re
@@ -10,8 +10,9 @@ import polars as pl
 
 from fedmia_jax.audit import correction, intervals, views
 from fedmia_jax.report import tables
+from fedmia_jax.report.adversaries import gains
 
-NUMBERS = {"auc": "AUC", "tpr_at_fpr_0.01": "TPR at 1% FPR", "tpr_at_fpr_0.001": "TPR at 0.1% FPR"}
+NUMBERS = gains.NUMBERS
 HOW = (
     "95% intervals: records drawn anew, and replicates where they differ by more than their records; thresholds are "
     f"taken anew. A number without one rests on fewer than {intervals.LEAST_ALARMS} false alarms of different records"
@@ -21,7 +22,7 @@ COALITIONS = f"{views.EVERY}:"  # the views of all coalitions of one size
 
 
 def make_tables(findings: Mapping[str, pl.DataFrame]) -> list[tables.Table]:
-    """Returns attacks x views for one node and for the union, coalitions by size, and naming.
+    """Returns attacks x views for one node and for the union, differences, coalitions by size, and naming.
 
     Args:
       findings: as `read` returns them.
@@ -34,6 +35,7 @@ def make_tables(findings: Mapping[str, pl.DataFrame]) -> list[tables.Table]:
             made += [_across(rows, column, whom) for column in NUMBERS if rows[column].count()]
     of_node = pooled.filter(pl.col("attacked") == "node")
     made += [_worst_node(of_node, column) for column in NUMBERS if of_node[f"{column}_worst_node"].count()][-1:]
+    made += gains.make_gains(findings["comparisons"])
     made.append(_epsilon(of_node))
     if not coalitions.is_empty():
         made.append(_coalitions(coalitions))

@@ -38,6 +38,7 @@ def make_findings(rows):
         "intervals": pl.DataFrame(rows, infer_schema_length=None),
         "coalitions": made_up_findings.COALITIONS,
         "attribution": made_up_findings.NAMING,
+        "comparisons": made_up_findings.COMPARISONS,
     }
 
 
