@@ -2,7 +2,8 @@
 
 Source: Carlini et al. (2022), algorithm 1 (online) and its offline form; the signal is phi, see `signals.phi`.
 Departure: a record's mean as a member of one node leans on a regression, see `moments.inside`; for the union of all
-nodes, where half of the references hold a record, it is in effect the record's own mean.
+nodes, where half of the references hold a record, it is in effect the record's own mean. By default each record has a
+variance of its own, which leans on that of all, and the density is t, see `scales`.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fedmia_jax import options
-from fedmia_jax.attacks import contract, moments
+from fedmia_jax.attacks import contract, moments, scales
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,9 @@ class Options:
     """How the spread of a signal is estimated."""
 
     variance: str = options.option(
-        "pooled", "LiRA: variance of all records or of each", choices=("pooled", "per_record")
+        "empirical_bayes",
+        "LiRA: variance of each record leaning on that of all, with tails; of all records; of each",
+        choices=("empirical_bayes", "pooled", "per_record"),
     )
 
 
@@ -52,10 +55,12 @@ def make_attack(settings: Options, setup: contract.Setup, *, online: bool) -> co
     """Builds LiRA at every snapshot.
 
     Args:
-      settings: `variance`, pooled over records or for each.
+      settings: `variance`, of each record leaning on that of all, pooled over records, or of each alone.
       setup: the number of nodes, which as a node stands for the union.
       online: compare with references that trained on the record; else only with those that did not.
     """
+    if settings.variance == "empirical_bayes":
+        return _make_online(setup) if online else _make_offline()
     per_record = settings.variance == "per_record"
 
     def fit(key: jax.Array, references: contract.KnownRecords) -> contract.Fitted:
@@ -72,6 +77,42 @@ def make_attack(settings: Options, setup: contract.Setup, *, online: bool) -> co
     def score(ready: tuple[moments.Moments | None, moments.Moments], phi: jax.Array) -> jax.Array:
         inside, out = ready
         return deviation(phi, out) if inside is None else likelihood_ratio(phi, inside, out)
+
+    return contract.ReferenceAttack(fit, prepare, score)
+
+
+def _make_online(setup: contract.Setup) -> contract.ReferenceAttack:
+    """LiRA with the scale of each record, against members of the attacked node."""
+
+    def fit(key: jax.Array, references: contract.KnownRecords) -> contract.Fitted:
+        del key
+        return {"phi": references.phi, "owners": references.owners}
+
+    def prepare(fitted: contract.Fitted, node: jax.Array) -> scales.Law:
+        phi, owners = fitted["phi"], fitted["owners"]
+        members = moments.membership(owners, node, nodes=setup.nodes)
+        return scales.find_law(phi, *(each.astype(phi.dtype) for each in (owners < 0, members)))
+
+    def score(law: scales.Law, phi: jax.Array) -> jax.Array:
+        outside, inside = (scales.log_density(phi, group, law.freedom) for group in law.groups)
+        return inside - outside
+
+    return contract.ReferenceAttack(fit, prepare, score)
+
+
+def _make_offline() -> contract.ReferenceAttack:
+    """LiRA with the scale of each record, from non-members alone; equal tails of all records leave the order alone."""
+
+    def fit(key: jax.Array, references: contract.KnownRecords) -> contract.Fitted:
+        del key
+        return {"out": scales.find_law(references.phi, (references.owners < 0).astype(references.phi.dtype)).groups[0]}
+
+    def prepare(fitted: contract.Fitted, node: jax.Array) -> moments.Moments:
+        del node
+        return fitted["out"]
+
+    def score(outside: moments.Moments, phi: jax.Array) -> jax.Array:
+        return deviation(phi, outside)
 
     return contract.ReferenceAttack(fit, prepare, score)
 

@@ -36,7 +36,7 @@ def test_with_many_references_the_attack_is_published_lira(double):
     phi, owners = np.asarray(references.phi)[:, 5], np.asarray(references.owners)
     expected = naive.lira_online(np.asarray(target)[5], phi, owners, False)
     # The prior helps even here: the plain mean of 1,000 observations is off by .03 deviations.
-    scores = worlds.score(worlds.make("lira_online"), references, target)
+    scores = worlds.score(worlds.make("lira_online", variance="pooled"), references, target)
     np.testing.assert_allclose(scores[5], expected, atol=0.2)
 
 
