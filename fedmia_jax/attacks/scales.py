@@ -26,7 +26,7 @@ class Law:
     """How a signal is distributed at each snapshot without each record, and with it where members were given."""
 
     groups: tuple[moments.Moments, ...]  # of non-members, then of members; the variance is the squared scale of the t
-    freedom: Shaped[Array, "T"]  # f32, degrees of freedom
+    freedom: Shaped[Array, "*T"]  # f32, degrees of freedom
 
 
 class _Group(NamedTuple):

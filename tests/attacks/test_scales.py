@@ -1,5 +1,6 @@
 """Laws of a signal at one snapshot (`scales`): known scales, densities by SciPy, LiRA beside the best test."""
 
+import jax
 import jax.numpy as jnp
 import laws
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import scipy.stats
 import worlds
 
-from fedmia_jax.attacks import moments, scales
+from fedmia_jax.attacks import contract, moments, scales
 
 
 @pytest.mark.parametrize("spread", [0.0, 1.0])
@@ -15,14 +16,16 @@ def test_scales_are_shrunk_as_far_as_records_do_not_differ(spread):
     rng = np.random.default_rng(0)
     truth = np.exp(spread * rng.normal(size=2000))
     squares = truth * rng.chisquare(1, size=(24, 2000))
-    found = scales.find_scales(jnp.asarray(squares, jnp.float32), jnp.full(2000, 24.0), jnp.asarray(1000.0))
+    find = jax.jit(scales.find_scales)
+    found = find(jnp.asarray(squares, jnp.float32), jnp.full(2000, 24.0), jnp.asarray(1000.0))
     # A log-normal around a log chi-squared of 24 degrees: the best linear guess leaves this variance.
     chance = scipy.special.polygamma(1, 12)
     left = spread**2 * chance / (spread**2 + chance)
     errors = np.log(found.scale) - np.log(truth)
     assert errors.std() == pytest.approx(np.sqrt(left), abs=0.03)
     # Leaving one out is the same as never having had it.
-    again = scales.find_scales(jnp.asarray(squares[1:], jnp.float32), jnp.full(2000, 23.0), jnp.asarray(1000.0))
+    squares[0] = 0
+    again = find(jnp.asarray(squares, jnp.float32), jnp.full(2000, 23.0), jnp.asarray(1000.0))
     np.testing.assert_allclose(np.log(found.without[0]), np.log(again.scale), atol=0.1)
 
 
@@ -36,13 +39,20 @@ def test_the_density_is_scipys(double):
     np.testing.assert_allclose(differences, differences[:, :1] + np.zeros(9), atol=1e-9)
 
 
+def score(known, phi, **values):
+    """The law that `lira_online` finds, and what it says of one snapshot of all targets, f32[S, M]."""
+    fit, prepare, say = worlds.compiled(worlds.make("lira_online", **values))
+    law = prepare(fit(jax.random.key(0), known), jnp.int32(0))
+    return law, np.stack([say(law, target)[0] for target in phi])
+
+
 def test_means_levels_and_tails_of_a_known_law_are_found():
     rng = np.random.default_rng(0)
     means, truth = 2 * rng.normal(size=1500), np.exp(rng.normal(size=1500))
     members = rng.random((48, 1500)) < 0.5
     noise = rng.standard_t(4, size=members.shape) * np.where(members, 1.5, 1.0) * np.sqrt(truth)
     phi = jnp.asarray(means + 2 * members + noise, jnp.float32)[:, None]
-    law = scales.find_law(phi, jnp.asarray(~members, jnp.float32), jnp.asarray(members, jnp.float32))
+    law, _ = score(contract.KnownRecords(phi, jnp.asarray(np.where(members, 0, -1), jnp.int32)), phi[:1])
     assert 3 < float(law.freedom[0]) < 6
     outside, inside = law.groups
     for found, level in ((outside, 1.0), (inside, 1.5**2)):
@@ -55,26 +65,12 @@ def test_means_levels_and_tails_of_a_known_law_are_found():
 @pytest.mark.parametrize("law", ["gaussian", "both"])
 def test_lira_online_is_near_the_best_test_where_pooled_variances_are_not(law):
     known, phi, members, best = laws.draw(law, snapshots=1, records=1500, targets=12)
-
-    def rates(variance):
-        scores = worlds.score_all(worlds.make("lira_online", variance=variance), known, phi)[:, 0]
-        return laws.rates(scores, members)
-
-    optimum, found, pooled = laws.rates(best, members), rates("empirical_bayes"), rates("pooled")
+    optimum, found, pooled = (
+        laws.rates(scores, members) for scores in (best, score(known, phi)[1], score(known, phi, variance="pooled")[1])
+    )
     assert found[0] > optimum[0] - 0.05, (optimum, found)
     assert found[1] > optimum[1] - 0.06, (optimum, found)
     if law == "gaussian":
         assert found[0] > pooled[0] - 0.005, (pooled, found)
     else:
         assert found[0] > 2 * pooled[0], (pooled, found)
-
-
-def test_offline_the_scale_of_a_record_counts():
-    rng = np.random.default_rng(0)
-    means, deviations = rng.normal(size=1500), np.exp(rng.normal(size=1500))
-    phi = means + deviations * rng.normal(size=(60, 1500))
-    law = scales.find_law(jnp.asarray(phi[:40, None], jnp.float32), jnp.ones((40, 1500)))
-    (outside,) = law.groups
-    standard = (phi[40:] - np.asarray(outside.mean[0])) / np.sqrt(outside.variance[0])
-    assert standard.std(axis=0).std() < 0.3  # every record's fresh errors are of one size
-    assert standard.std() == pytest.approx(1, abs=0.05)
