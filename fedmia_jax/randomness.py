@@ -5,9 +5,12 @@ resumed runs change nothing.
 """
 
 import enum
+import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.extend.random import threefry_2x32
 
 GENERATOR = "threefry2x32"  # whatever jax_default_prng_impl says
 
@@ -44,6 +47,23 @@ def make_key(seed: int, replicate: int, purpose: Purpose, *numbers: int) -> jax.
     for number in (int(purpose), *numbers):
         key = jax.random.fold_in(key, number)
     return key
+
+
+def draw_events(key: jax.Array, shape: tuple[int, ...], chance: jax.Array | float) -> jax.Array:
+    """Draws independent events of one chance: bool of a shape, a quarter of the hashes that `bernoulli` takes.
+
+    Random bits are much of what training costs on a CPU, so each hash serves four events, sixteen bits each.
+
+    Args:
+      key: typed threefry key, jax's default kind.
+      shape: of the result.
+      chance: f32[], realised to the nearest 2**-16; may be traced.
+    """
+    size = math.prod(shape)
+    num_words = 2 * -(-size // 4)
+    words = threefry_2x32(jax.random.key_data(key), jnp.arange(num_words, dtype=jnp.uint32))
+    bits = jnp.concatenate([words & 0xFFFF, words >> 16])[:size].reshape(shape)
+    return bits < jnp.round(chance * 2**16).astype(jnp.uint32)
 
 
 def make_generator(seed: int, replicate: int, purpose: Purpose, *numbers: int) -> np.random.Generator:

@@ -5,9 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedmia_jax import options, registry
-from fedmia_jax.defenses import contract
+from fedmia_jax.defenses import contract, hand_off, record_noise, regularisation
 
-DEFENSES: dict[str, contract.Factory] = {}
+DEFENSES: dict[str, contract.Factory] = {
+    "randomised_response": record_noise.RANDOMISED_RESPONSE,
+    "feature_noise": record_noise.FEATURE_NOISE,
+    "update_noise": hand_off.UPDATE_NOISE,
+    "output_perturbation": hand_off.OUTPUT_PERTURBATION,
+    "weight_decay": regularisation.WEIGHT_DECAY,
+    "label_smoothing": regularisation.LABEL_SMOOTHING,
+}
 
 
 def find(name: str) -> contract.Factory:

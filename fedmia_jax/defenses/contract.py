@@ -33,17 +33,24 @@ class Defense:
         `record_key` is the same at every step and visit, so that `fold_in(record_key, row)` draws once for a record.
       gradients: `(grads, key, levels) -> grads`, on the per-example gradients, leaves [B, ...], before their mean over
         the unmasked records.
+      penalty: `(logits f32[B, K], labels i32[B], levels) -> f32[B]`, added to the cross-entropy of each record.
       update: `(levels) -> optax.GradientTransformationExtraArgs`, before the optimizer; its update gets `key=`.
+      step: `(step, params, learning_rate, levels) -> step`, on what the optimizer is about to add to the parameters.
       hand_off: `(received, trained, key, levels) -> params`, on the parameters that a node hands off, given those that
         it received.
+      publish: `(initial, final, key, levels) -> params`, on the last snapshot of all, which no node trains on any
+        more, given the model that the federation began with.
       order: `(generator, order i32[C, N]) -> i32[C, N]`, on the host: who trains when.
       answer: `(logits, levels) -> logits`, what whoever is no participant gets as an answer.
     """
 
     records: Callable[[types.Records, jax.Array, jax.Array, jax.Array, Levels], types.Records] | None = None
     gradients: Callable[[Any, jax.Array, Levels], Any] | None = None
+    penalty: Callable[[jax.Array, jax.Array, Levels], jax.Array] | None = None
     update: Callable[[Levels], optax.GradientTransformationExtraArgs] | None = None
+    step: Callable[[types.Params, types.Params, types.Scalar, Levels], types.Params] | None = None
     hand_off: Callable[[types.Params, types.Params, jax.Array, Levels], types.Params] | None = None
+    publish: Callable[[types.Params, types.Params, jax.Array, Levels], types.Params] | None = None
     order: Callable[[np.random.Generator, np.ndarray], np.ndarray] | None = None
     answer: Callable[[jax.Array, Levels], jax.Array] | None = None
 
@@ -107,8 +114,12 @@ def draw_key(key: jax.Array, place: int) -> jax.Array:
     return jax.random.fold_in(key, DRAWS + place)
 
 
-def make_hand_off(defended: Defended) -> Callable[..., types.Params]:
-    """Builds what all defences do to the parameters that a node hands off.
+def make_hand_off(defended: Defended, *, name: str = "hand_off") -> Callable[..., types.Params]:
+    """Builds what all defences do to the parameters that a node hands off, or to those that are published at the end.
+
+    Args:
+      defended: the defences.
+      name: of the hook, `hand_off` or `publish`.
 
     Returns:
       `hand_off(received, trained, key, levels) -> params`.
@@ -117,7 +128,7 @@ def make_hand_off(defended: Defended) -> Callable[..., types.Params]:
     def hand_off(
         received: types.Params, trained: types.Params, key: jax.Array, levels: Sequence[Levels]
     ) -> types.Params:
-        for place, hook in defended.hooks("hand_off"):
+        for place, hook in defended.hooks(name):
             trained = hook(received, trained, draw_key(key, place), levels[place])
         return trained
 

@@ -166,7 +166,8 @@ def _run_federations(
 
     def segment(state: Any, cycle: int) -> tuple[Any, dict[str, Any]]:
         order = orders[:, cycle : cycle + 1]
-        state, snapshots, finite = federation.advance(records, state, models, order, rounds.local_epochs, cycle)
+        final = cycle + 1 == rounds.cycles
+        state, snapshots, finite = federation.advance(records, state, models, order, rounds.local_epochs, cycle, final)
         finite = np.asarray(finite, bool)
         if finite.shape[1] != positions:
             raise errors.InputError(

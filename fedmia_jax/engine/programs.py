@@ -181,7 +181,7 @@ class Programs(NamedTuple):
     advance: Callable[..., Any]
 
 
-START, TRAIN, RECORD = 0, 1, 2  # what a model's key is folded with for each of its streams
+START, TRAIN, RECORD, PUBLISH = 0, 1, 2, 3  # what a model's key is folded with for each of its streams
 
 
 @functools.cache
@@ -240,6 +240,22 @@ def _make_nodes(learning: Learning, *, skip_empty: bool) -> Callable[[jax.Array]
     return make_node
 
 
+def _make_publish(learning: Learning) -> Callable[[types.Params, Models, jax.Array], types.Params]:
+    """`publish(snapshots [P, ...], model, final) -> snapshots`: the last one as it is published, if it is the final."""
+    defended = learning.defences.make()
+    hook, start_fn = defenses_contract.make_hand_off(defended, name="publish"), learning.make_start(defended)
+
+    def publish(snapshots: types.Params, model: Models, final: jax.Array) -> types.Params:
+        initial, key = (jax.random.fold_in(model.key, stream) for stream in (START, PUBLISH))
+        last = jax.tree.map(lambda leaf: leaf[-1], snapshots)
+        published = hook(start_fn(initial).params, last, key, model.hyper.levels)
+        return jax.tree.map(
+            lambda leaf, public, plain: leaf.at[-1].set(jnp.where(final, public, plain)), snapshots, published, last
+        )
+
+    return publish if defended.hooks("publish") else lambda snapshots, model, final: snapshots
+
+
 @functools.cache
 def check_protocol(learning: Learning, kind: str, options: Any, *, nodes: int, num_snapshots: int) -> None:
     """Checks, before anything is trained, that a protocol takes its options and leaves what its schedule says.
@@ -293,11 +309,11 @@ def make_federate(
       skip_empty: see `training.make_fit`.
 
     Returns:
-      `start(keys) -> state` and `advance(records, state, models, orders i32[S, 1, N], local_epochs, cycle) -> (state,
-      snapshots, finite)` for one cycle, where the shards of `models` lead with [S, N], snapshots and `finite` with
-      [S, P].
+      `start(keys) -> state` and `advance(records, state, models, orders i32[S, 1, N], local_epochs, cycle, final) ->
+      (state, snapshots, finite)` for one cycle, where the shards of `models` lead with [S, N], snapshots and `finite`
+      with [S, P]; `final` says that it is the last one, whose last snapshot is published.
     """
-    make_node = _make_nodes(learning, skip_empty=skip_empty)
+    make_node, publish = _make_nodes(learning, skip_empty=skip_empty), _make_publish(learning)
 
     def make_protocol(record_key: jax.Array) -> protocols_contract.Protocol:
         return protocols.find(kind).make(options, make_node(record_key))
@@ -306,20 +322,26 @@ def make_federate(
         return make_protocol(key).init(jax.random.fold_in(key, START))
 
     def advance_model(shared: Any, inputs: tuple[Any, Models, jax.Array]) -> tuple[Any, types.Params, jax.Array]:
-        (records, local_epochs, cycle), (state, model, orders) = shared, inputs
+        (records, local_epochs, cycle, final), (state, model, orders) = shared, inputs
         keys = [jax.random.fold_in(model.key, stream) for stream in (TRAIN, RECORD)]
         federation = protocols_contract.Federation(records, model.shard, model.hyper, keys[0], local_epochs)
         run_cycles = protocols_contract.make_cycles(make_protocol(keys[1]))
         state, snapshots = run_cycles(state, federation, orders, cycle)
-        snapshots = jax.tree.map(lambda leaf: leaf[0], snapshots)
+        snapshots = publish(jax.tree.map(lambda leaf: leaf[0], snapshots), model, final)
         return state, snapshots, jax.vmap(all_finite)(snapshots)
 
     start_many = make_parallel(start_model, devices=devices)
     advance_many = make_parallel(advance_model, devices=devices)
 
     def advance(
-        records: types.Records, state: Any, models: Models, orders: np.ndarray, local_epochs: int, cycle: int
+        records: types.Records,
+        state: Any,
+        models: Models,
+        orders: np.ndarray,
+        local_epochs: int,
+        cycle: int,
+        final: bool = False,
     ) -> Any:
-        return advance_many((records, local_epochs, cycle), (state, models, orders))
+        return advance_many((records, local_epochs, cycle, final), (state, models, orders))
 
     return Programs(lambda keys: start_many((), keys), advance)

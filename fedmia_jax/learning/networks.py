@@ -14,10 +14,9 @@ from typing import Any, Protocol
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.extend.random import threefry_2x32
 from jaxtyping import Array, Float
 
-from fedmia_jax import errors, options, registry, types
+from fedmia_jax import errors, options, randomness, registry, types
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,12 +52,8 @@ def dropout(key: jax.Array, units: Float[Array, "*units"], *, rate: types.Scalar
     Returns:
       f32[B, H] with the same mean as `units`.
     """
-    # Random bits are what dropout costs on a CPU, so each hash of the generator serves four units, sixteen bits each.
-    num_words = 2 * -(-units.size // 4)
-    words = threefry_2x32(jax.random.key_data(key), jnp.arange(num_words, dtype=jnp.uint32))
-    bits = jnp.concatenate([words & 0xFFFF, words >> 16])[: units.size].reshape(units.shape)
-    keep = bits >= jnp.round(rate * 2**16).astype(jnp.uint32)
-    return jnp.where(keep, units / (1.0 - rate), 0.0)
+    dropped = randomness.draw_events(key, units.shape, rate)
+    return jnp.where(dropped, 0.0, units / (1.0 - rate))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ from fedmia_jax.defenses import contract
 from fedmia_jax.learning import networks
 
 BLOCK = 48  # steps; 32 to 96 cost the same within a tenth at 600-128-100 and 600-128-10
-UNHEARD = ("records", "gradients", "update")  # hooks of a defence that the blocks have no place for
+UNHEARD = ("records", "gradients", "penalty", "update", "step")  # hooks of a defence that the blocks have no place for
 
 
 class Block(NamedTuple):
@@ -50,7 +50,7 @@ def make_epoch(
       defences: those in use.
 
     Raises:
-      ValueError: a defence acts on records, gradients or updates, which are never there by themselves.
+      ValueError: a defence acts on records, losses, gradients or updates, which are never there by themselves.
 
     Returns:
       `epoch(state, records, shard, hyper, key, record_key) -> state`; the slots of `shard` in the order of training,

@@ -73,11 +73,12 @@ def make_gradient(apply_fn: types.ApplyFn, defences: contract.Defended) -> Calla
       pass, units dropped as they were drawn; they cost a backward pass for each record, and are taken only where a
       defence reads them.
     """
-    reading = defences.hooks("gradients")
+    reading, penalties = defences.hooks("gradients"), defences.hooks("penalty")
 
     def losses(params: types.Params, batch: types.Records, hyper: types.Hyper, key: jax.Array) -> jax.Array:
         logits = apply_fn(params, batch.features, dropout_rate=hyper.dropout_rate, key=key)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+        return sum((hook(logits, batch.labels, hyper.levels[place]) for place, hook in penalties), start=losses)
 
     def of_mean(
         params: types.Params, batch: types.Records, mask: jax.Array, hyper: types.Hyper, key: jax.Array
@@ -101,14 +102,14 @@ def make_step(apply_fn: types.ApplyFn, *, optimizer: str, defences: contract.Def
     Args:
       apply_fn: the network, see `networks.make_apply`.
       optimizer: name in `OPTIMIZERS`.
-      defences: those in use; their hooks on records, per-example gradients and updates act here.
+      defences: those in use; their hooks on records, losses, per-example gradients and updates act here.
 
     Returns:
       `step(state, batch, rows i32[B], mask bool[B], hyper, key, record_key) -> state`; the loss is the mean over the
       unmasked records, so a partial batch weighs each of its records more, as in the usual frameworks.
     """
     gradient = make_gradient(apply_fn, defences)
-    on_records, on_update = defences.hooks("records"), defences.hooks("update")
+    on_records, on_update, on_step = (defences.hooks(name) for name in ("records", "update", "step"))
 
     def step(
         state: types.TrainState,
@@ -126,6 +127,8 @@ def make_step(apply_fn: types.ApplyFn, *, optimizer: str, defences: contract.Def
         tx = make_optimizer(optimizer, learning_rate=hyper.learning_rate, defences=defences, levels=hyper.levels)
         extra = {"key": contract.draw_key(key, len(hyper.levels))} if on_update else {}
         updates, opt_state = tx.update(grads, state.opt_state, state.params, **extra)
+        for place, hook in on_step:
+            updates = hook(updates, state.params, hyper.learning_rate, hyper.levels[place])
         return types.TrainState(optax.apply_updates(state.params, updates), opt_state)
 
     return step

@@ -39,6 +39,17 @@ BASE: dict[str, Any] = {
     "attack.names": tuple(attacks.ATTACKS),
     "attack.epochs": 2,
 }
+OF_UNNAMED_DEFENCES: dict[str, Any] = {  # which move nothing
+    "defense.flip_probability": 0.25,
+    "defense.feature_noise": 0.5,
+    "defense.fresh_noise": True,
+    "defense.update_clip": 2.0,
+    "defense.update_noise": 0.5,
+    "defense.output_clip": 2.0,
+    "defense.output_noise": 0.5,
+    "defense.weight_decay": 0.5,
+    "defense.label_smoothing": 0.5,
+}
 OTHER: dict[str, Any] = {  # a value of each field that differs from the base
     "seed": 1,
     "replicates": 2,
@@ -72,6 +83,7 @@ OTHER: dict[str, Any] = {  # a value of each field that differs from the base
     "federation.carry_optimizer_state": True,
     "defense.names": (),
     "defense.toy_shift": 0.5,
+    **OF_UNNAMED_DEFENCES,
     "shadow.count": 3,
     "shadow.num_train": 30,
     "shadow.num_out": 30,
@@ -145,6 +157,7 @@ MOVES: dict[str, set[str]] = {
     "federation.carry_optimizer_state": FEDERATED,
     "defense.names": EVERYTHING,
     "defense.toy_shift": EVERYTHING,
+    **{field: set() for field in OF_UNNAMED_DEFENCES},
     "shadow.count": READ,
     "shadow.num_train": {"shadow", *READ},
     "shadow.num_out": READ,
@@ -263,6 +276,7 @@ NOWHERE = {
     "attack.epsilon_delta",
     "attack.strongest",
     "attack.variance",
+    *OF_UNNAMED_DEFENCES,
     *(f"attack.{name}" for name in OF_RMIA_AND_BASE),  # those of signals count by the signals that are kept
 }
 SCIENCE = [field for field in MOVES if field.partition(".")[0] in BY_VALUE and field not in NOWHERE]

@@ -83,8 +83,11 @@ def step_with(toy, defences, hyper, *, optimizer="sgd", keys=(1, 2)):
 IDENTITIES = {
     "records": lambda batch, rows, record_key, step_key, levels: batch,
     "gradients": lambda grads, key, levels: grads,
+    "penalty": lambda logits, labels, levels: 0.0 * logits[:, 0],
     "update": lambda levels: optax.with_extra_args_support(optax.identity()),
+    "step": lambda step, params, learning_rate, levels: step,
     "hand_off": lambda received, trained, key, levels: trained,
+    "publish": lambda initial, final, key, levels: final,
 }
 
 

@@ -199,7 +199,9 @@ def test_a_module_without_a_split_goes_one_by_one(toy, equal):
 HOOKS = {
     "records": lambda batch, rows, record_key, step_key, levels: batch,
     "gradients": lambda grads, key, levels: jax.tree.map(lambda leaf: 0.5 * leaf, grads),
+    "penalty": lambda logits, labels, levels: logits[:, 0],
     "update": lambda levels: optax.with_extra_args_support(optax.scale(0.5)),
+    "step": lambda step, params, learning_rate, levels: jax.tree.map(lambda leaf: 0.5 * leaf, step),
     "hand_off": lambda received, trained, key, levels: trained,
 }
 
@@ -209,7 +211,7 @@ def defended(name):
     return contract.Defended((contract.Defense(**{name: HOOKS[name]}),), ((),))
 
 
-@pytest.mark.parametrize("name", ["records", "gradients", "update"])
+@pytest.mark.parametrize("name", ["records", "gradients", "penalty", "update", "step"])
 def test_what_acts_inside_a_step_is_refused(toy, name):
     split = networks.make_split(toy.module)
     assert not single_record.honours(defended(name))
