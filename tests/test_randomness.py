@@ -1,7 +1,9 @@
 """Streams of random numbers: by purpose and index, and by nothing else."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from scipy import stats
 
 from fedmia_jax import randomness
 from fedmia_jax.randomness import Purpose
@@ -53,3 +55,17 @@ def test_no_two_generators_draw_the_same_numbers():
         for numbers in ((), (0,), (1,), (0, 0), (0, 1))
     ]
     assert len(np.unique(np.concatenate(drawn))) == 4 * len(drawn)
+
+
+def test_normals_are_normal_and_each_its_own():
+    """Odd and even shapes; a scale of zero leaves every bit."""
+    for shape in ((), (7,), (3, 5)):
+        values = jnp.ones(shape)
+        assert randomness.add_normals(jax.random.key(0), values, 0.0).tobytes() == values.tobytes()
+        noisy = np.ravel(randomness.add_normals(jax.random.key(0), values, 2.0))
+        assert len(np.unique(noisy)) > 0.99 * noisy.size
+    noise = np.ravel(randomness.add_normals(jax.random.key(1), jnp.zeros((401, 300)), 2.0)).astype(np.float64) / 2.0
+    assert stats.kstest(noise, "norm").pvalue > 1e-3
+    assert abs(stats.kurtosis(noise)) < 5 * np.sqrt(24 / noise.size)
+    assert abs(np.corrcoef(noise[:-1], noise[1:])[0, 1]) < 5 / np.sqrt(noise.size)
+    assert abs(np.corrcoef(noise[: 200 * 300], noise[201 * 300 :])[0, 1]) < 5 / np.sqrt(200 * 300)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedmia_jax import options, registry
-from fedmia_jax.defenses import contract, hand_off, record_noise, regularisation
+from fedmia_jax.defenses import contract, dp_training, hand_off, record_noise, regularisation
 
 DEFENSES: dict[str, contract.Factory] = {
     "randomised_response": record_noise.RANDOMISED_RESPONSE,
@@ -14,6 +14,7 @@ DEFENSES: dict[str, contract.Factory] = {
     "output_perturbation": hand_off.OUTPUT_PERTURBATION,
     "weight_decay": regularisation.WEIGHT_DECAY,
     "label_smoothing": regularisation.LABEL_SMOOTHING,
+    "dp_training": dp_training.DP_TRAINING,
 }
 
 

@@ -5,6 +5,7 @@ defence, since the adversary knows it. A path that cannot honour a hook refuses 
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,9 +32,10 @@ class Defense:
     Attributes:
       records: `(batch, rows i32[B], record_key, step_key, levels) -> batch`, on a minibatch of a node's records;
         `record_key` is the same at every step and visit, so that `fold_in(record_key, row)` draws once for a record.
-      gradients: `(grads, key, levels) -> grads`, on the per-example gradients, leaves [B, ...], before their mean over
-        the unmasked records.
       penalty: `(logits f32[B, K], labels i32[B], levels) -> f32[B]`, added to the cross-entropy of each record.
+      sampling: batches are drawn record by record, each with chance B / n, and have at most so many times B records.
+      weights: `(norms f32[b], levels) -> f32[b]`, what the gradient of each record is multiplied by, given its norm.
+      sums: `(sums, key, levels) -> sums`, on the weighted sum of the gradients of a batch, before it is divided by B.
       update: `(levels) -> optax.GradientTransformationExtraArgs`, before the optimizer; its update gets `key=`.
       step: `(step, params, learning_rate, levels) -> step`, on what the optimizer is about to add to the parameters.
       hand_off: `(received, trained, key, levels) -> params`, on the parameters that a node hands off, given those that
@@ -45,8 +47,10 @@ class Defense:
     """
 
     records: Callable[[types.Records, jax.Array, jax.Array, jax.Array, Levels], types.Records] | None = None
-    gradients: Callable[[Any, jax.Array, Levels], Any] | None = None
     penalty: Callable[[jax.Array, jax.Array, Levels], jax.Array] | None = None
+    sampling: float | None = None
+    weights: Callable[[jax.Array, Levels], jax.Array] | None = None
+    sums: Callable[[types.Params, jax.Array, Levels], types.Params] | None = None
     update: Callable[[Levels], optax.GradientTransformationExtraArgs] | None = None
     step: Callable[[types.Params, types.Params, types.Scalar, Levels], types.Params] | None = None
     hand_off: Callable[[types.Params, types.Params, jax.Array, Levels], types.Params] | None = None
@@ -80,10 +84,15 @@ class Defended:
     defences: tuple[Defense, ...] = ()
     traced: tuple[tuple[str, ...], ...] = ()
 
-    def hooks(self, name: str) -> list[tuple[int, Callable[..., Any]]]:
+    def hooks(self, name: str) -> list[tuple[int, Any]]:
         """Returns one hook of all defences that have it, each with the place of its levels."""
         pairs = [(place, getattr(defence, name)) for place, defence in enumerate(self.defences)]
         return [(place, hook) for place, hook in pairs if hook is not None]
+
+    def most_records(self, batch_size: int) -> int | None:
+        """Returns the most records of a batch where batches are drawn record by record, else None."""
+        factors = [factor for _, factor in self.hooks("sampling")]
+        return math.ceil(min(factors) * batch_size) if factors else None
 
     @property
     def zero_levels(self) -> tuple[dict[str, float], ...]:
@@ -107,6 +116,7 @@ class Defended:
 
 UNDEFENDED = Defended()
 DRAWS = 2**31  # where the streams of defences begin, beyond every epoch and step
+UPDATE, REST, BATCH = range(3)  # streams behind those of the defences: of updates, far rows of a batch, drawn batches
 
 
 def draw_key(key: jax.Array, place: int) -> jax.Array:

@@ -22,7 +22,7 @@ from fedmia_jax.defenses import contract
 from fedmia_jax.learning import networks
 
 BLOCK = 48  # steps; 32 to 96 cost the same within a tenth at 600-128-100 and 600-128-10
-UNHEARD = ("records", "gradients", "penalty", "update", "step")  # hooks of a defence that the blocks have no place for
+UNHEARD = ("records", "sampling", "penalty", "weights", "sums", "update", "step")  # hooks without a place in blocks
 
 
 class Block(NamedTuple):

@@ -11,11 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Int, Shaped
 
 from fedmia_jax import errors, options, types
 from fedmia_jax.defenses import contract
-from fedmia_jax.learning import networks, single_record
+from fedmia_jax.learning import gradients, networks, sampling, single_record
 
 StepFn = Callable[..., types.TrainState]
 FitFn = Callable[..., types.TrainState]
@@ -54,61 +54,22 @@ def make_optimizer(
     return optax.chain(*before, optimizer) if before else optimizer
 
 
-def weighted_mean(values: Float[Array, "B ..."], mask: Shaped[types.Array, " B"]) -> Float[Array, "..."]:
-    """Returns the mean over the unmasked records of a minibatch, 0 where there are none."""
-    total = jnp.sum(mask, dtype=values.dtype)
-    weights = jnp.reshape(mask, (-1, *(1,) * (values.ndim - 1)))
-    return jnp.sum(values * weights, axis=0) / jnp.where(total > 0, total, 1.0)
-
-
-def make_gradient(apply_fn: types.ApplyFn, defences: contract.Defended) -> Callable[..., types.Params]:
-    """Builds the gradient of the mean loss of a minibatch, through what defences do to per-example gradients.
-
-    Args:
-      apply_fn: the network, see `networks.make_apply`.
-      defences: those in use.
-
-    Returns:
-      `gradient(params, batch, mask, hyper, key) -> grads`. Per-example gradients are those of the very same forward
-      pass, units dropped as they were drawn; they cost a backward pass for each record, and are taken only where a
-      defence reads them.
-    """
-    reading, penalties = defences.hooks("gradients"), defences.hooks("penalty")
-
-    def losses(params: types.Params, batch: types.Records, hyper: types.Hyper, key: jax.Array) -> jax.Array:
-        logits = apply_fn(params, batch.features, dropout_rate=hyper.dropout_rate, key=key)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
-        return sum((hook(logits, batch.labels, hyper.levels[place]) for place, hook in penalties), start=losses)
-
-    def of_mean(
-        params: types.Params, batch: types.Records, mask: jax.Array, hyper: types.Hyper, key: jax.Array
-    ) -> types.Params:
-        return jax.grad(lambda params: weighted_mean(losses(params, batch, hyper, key), mask))(params)
-
-    def of_each(
-        params: types.Params, batch: types.Records, mask: jax.Array, hyper: types.Hyper, key: jax.Array
-    ) -> types.Params:
-        grads = jax.jacrev(losses)(params, batch, hyper, key)
-        for place, hook in reading:
-            grads = hook(grads, contract.draw_key(key, place), hyper.levels[place])
-        return jax.tree.map(lambda leaf: weighted_mean(leaf, mask), grads)
-
-    return of_each if reading else of_mean
-
-
-def make_step(apply_fn: types.ApplyFn, *, optimizer: str, defences: contract.Defended = contract.UNDEFENDED) -> StepFn:
+def make_step(
+    apply_fn: types.ApplyFn, *, optimizer: str, batch_size: int, defences: contract.Defended = contract.UNDEFENDED
+) -> StepFn:
     """Builds one update on one minibatch.
 
     Args:
       apply_fn: the network, see `networks.make_apply`.
       optimizer: name in `OPTIMIZERS`.
-      defences: those in use; their hooks on records, losses, per-example gradients and updates act here.
+      batch_size: B.
+      defences: those in use; their hooks on records, losses, gradients and updates act here.
 
     Returns:
-      `step(state, batch, rows i32[B], mask bool[B], hyper, key, record_key) -> state`; the loss is the mean over the
-      unmasked records, so a partial batch weighs each of its records more, as in the usual frameworks.
+      `step(state, batch, rows i32[b], mask bool[b], hyper, key, record_key) -> state`; `gradients.make_gradient` says
+      what becomes of a batch of fewer records than B, or of more.
     """
-    gradient = make_gradient(apply_fn, defences)
+    gradient = gradients.make_gradient(apply_fn, defences, batch_size=batch_size)
     on_records, on_update, on_step = (defences.hooks(name) for name in ("records", "update", "step"))
 
     def step(
@@ -125,7 +86,7 @@ def make_step(apply_fn: types.ApplyFn, *, optimizer: str, defences: contract.Def
             batch = hook(batch, rows, *keys, hyper.levels[place])
         grads = gradient(state.params, batch, mask, hyper, key)
         tx = make_optimizer(optimizer, learning_rate=hyper.learning_rate, defences=defences, levels=hyper.levels)
-        extra = {"key": contract.draw_key(key, len(hyper.levels))} if on_update else {}
+        extra = {"key": contract.draw_key(key, len(hyper.levels) + contract.UPDATE)} if on_update else {}
         updates, opt_state = tx.update(grads, state.opt_state, state.params, **extra)
         for place, hook in on_step:
             updates = hook(updates, state.params, hyper.learning_rate, hyper.levels[place])
@@ -171,7 +132,8 @@ def make_fit(
         padded shape; where no batch can be empty it only costs time.
       split: the same network cut behind its first layer, see `networks.make_split`. With it, plain descent on single
         records takes the fast way of `single_record.py`, which never moves on an empty batch.
-      defences: those in use. A defence with a hook that the fast way cannot honour takes the general one.
+      defences: those in use. A defence with a hook that the fast way cannot honour takes the general one; one that
+        draws batches record by record makes as many updates an epoch as there would be batches.
 
     Returns:
       `fit(state, records, shard, hyper, key, epochs, record_key) -> state`, pure, not jitted; `epochs` is a pair of
@@ -181,8 +143,12 @@ def make_fit(
     if split is not None and optimizer == "sgd" and batch_size == 1 and single_record.honours(defences):
         epoch = single_record.make_epoch(split, defences=defences)
     else:
-        step_fn = make_step(apply_fn, optimizer=optimizer, defences=defences)
-        epoch = make_epoch(step_fn, batch_size=batch_size, skip_empty=skip_empty)
+        step_fn = make_step(apply_fn, optimizer=optimizer, batch_size=batch_size, defences=defences)
+        most = defences.most_records(batch_size)
+        if most is None:
+            epoch = make_epoch(step_fn, batch_size=batch_size, skip_empty=skip_empty)
+        else:
+            epoch = sampling.make_epoch(step_fn, batch_size=batch_size, most=most, skip_empty=skip_empty)
 
     def fit(
         state: types.TrainState,

@@ -21,7 +21,7 @@ def rows_of(number):
 def make_steps(toy, names, *, optimizer, num_steps=NUM_STEPS):
     """`run(*levels) -> params` after some steps of defences that have no static options, pure."""
     defended = defenses.choose(names, {"weight_decay": 0.0, "label_smoothing": 0.0}).make()
-    step = training.make_step(toy.apply, optimizer=optimizer, defences=defended)
+    step = training.make_step(toy.apply, optimizer=optimizer, batch_size=BATCH_SIZE, defences=defended)
 
     def run(*levels):
         params = toy.start(jax.random.key(0), optimizer=optimizer).params
@@ -105,5 +105,5 @@ def test_they_act_inside_a_step_only():
     defended = defenses.choose(
         ["weight_decay", "label_smoothing"], {"weight_decay": 0.1, "label_smoothing": 0.1}
     ).make()
-    defended.refuse(["records", "gradients", "update", "hand_off", "publish", "order", "answer"], path="here")
+    defended.refuse(["records", "weights", "sums", "update", "hand_off", "publish", "order", "answer"], path="here")
     assert contract.make_hand_off(defended)(1, 2, jax.random.key(0), ({}, {})) == 2

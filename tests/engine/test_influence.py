@@ -49,6 +49,10 @@ OF_UNNAMED_DEFENCES: dict[str, Any] = {  # which move nothing
     "defense.output_noise": 0.5,
     "defense.weight_decay": 0.5,
     "defense.label_smoothing": 0.5,
+    "defense.clip": 2.0,
+    "defense.noise_multiplier": 2.0,
+    "defense.most_records": 3.0,
+    "defense.delta": 1e-6,
 }
 OTHER: dict[str, Any] = {  # a value of each field that differs from the base
     "seed": 1,

@@ -1,6 +1,5 @@
-"""What a defence's hooks see and do in a step: per-example gradients, noise on records, scaled updates, keys, order."""
+"""What the hooks of a defence see and do in a step: noise on records, scaled updates, keys."""
 
-import by_hand
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,59 +29,20 @@ def levels(*scales, dropout_rate=0.5):
     return types.Hyper(np.float32(0.1), np.float32(dropout_rate), tuple({"scale": np.float32(s)} for s in scales))
 
 
-@pytest.fixture(scope="module")
-def per_example(toy):
-    """`per_example(*, dropout_rate)`: gradients of all records as a defence sees them, their mean, the plain one."""
-    params, rows, kept = toy.start(jax.random.key(0)).params, jnp.arange(BATCH_SIZE), []
-
-    def keep(grads, key, levels):
-        kept.append(grads)
-        return grads
-
-    @jax.jit
-    def gradients_of(hyper):
-        args = (params, batch_of(toy, rows), rows < 6, hyper, jax.random.key(1))
-        read = training.make_gradient(toy.apply, defended(contract.Defense(gradients=keep)))(*args)
-        return kept.pop(), read, training.make_gradient(toy.apply, contract.UNDEFENDED)(*args)
-
-    return lambda *, dropout_rate: jax.device_get(gradients_of(levels(1.0, dropout_rate=dropout_rate)))
-
-
-def test_a_defence_sees_the_gradient_of_every_record(toy, equal, per_example):
-    grads, _, _ = per_example(dropout_rate=0.0)
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), toy.start(jax.random.key(0)).params)
-    for row in range(BATCH_SIZE):
-        expected = by_hand.gradients(params, toy.features[row : row + 1].astype(np.float64), toy.labels[row : row + 1])
-        equal(jax.tree.map(lambda leaf, row=row: leaf[row], grads), expected, rtol=1e-4, atol=1e-6)
-
-
-def test_per_example_gradients_are_those_of_the_same_forward_pass(toy, equal, per_example):
-    """Units dropped as they were drawn for the batch: the mean over the unmasked records is the plain gradient."""
-    grads, read, plain = per_example(dropout_rate=0.5)
-    equal(jax.tree.map(lambda leaf: leaf[:6].mean(axis=0), grads), plain, rtol=1e-5, atol=1e-7)
-    equal(read, plain, rtol=1e-5, atol=1e-7)
-
-    def loss(params, row):  # the whole batch goes through the network, and one record counts
-        logits = toy.apply(params, toy.records.features[:BATCH_SIZE], dropout_rate=0.5, key=jax.random.key(1))
-        return optax.softmax_cross_entropy_with_integer_labels(logits, toy.labels[:BATCH_SIZE])[row]
-
-    looped = jax.jit(jax.vmap(jax.grad(loss), in_axes=(None, 0)))
-    equal(grads, looped(toy.start(jax.random.key(0)).params, jnp.arange(BATCH_SIZE)), rtol=1e-5, atol=1e-7)
-
-
 def step_with(toy, defences, hyper, *, optimizer="sgd", keys=(1, 2)):
     """Parameters after one step from the same start, not jitted."""
     rows = jnp.arange(BATCH_SIZE)
     params = toy.start(jax.random.key(0)).params
     state = types.TrainState(params, training.fresh_opt_state(params, optimizer=optimizer, defences=defences))
-    step = training.make_step(toy.apply, optimizer=optimizer, defences=defences)
+    step = training.make_step(toy.apply, optimizer=optimizer, batch_size=6, defences=defences)
     key, record_key = (jax.random.key(seed) for seed in keys)
     return step(state, batch_of(toy, rows), rows, rows < 6, hyper, key, record_key).params
 
 
 IDENTITIES = {
     "records": lambda batch, rows, record_key, step_key, levels: batch,
-    "gradients": lambda grads, key, levels: grads,
+    "weights": lambda norms, levels: jnp.ones(norms.shape),
+    "sums": lambda sums, key, levels: sums,
     "penalty": lambda logits, labels, levels: 0.0 * logits[:, 0],
     "update": lambda levels: optax.with_extra_args_support(optax.identity()),
     "step": lambda step, params, learning_rate, levels: step,
@@ -94,11 +54,11 @@ IDENTITIES = {
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("names", [*IDENTITIES, tuple(IDENTITIES)], ids=str)
 def test_hooks_that_do_nothing_change_nothing(toy, equal, optimizer, names):
-    """Bit by bit, but for the rounding of gradients that are taken record by record."""
+    """Bit by bit, but for the rounding of sums that are divided by B, which the mean is taken over here too."""
     names = (names,) if isinstance(names, str) else names
     defences = defended(contract.Defense(**{name: IDENTITIES[name] for name in names}))
     plain = step_with(toy, contract.UNDEFENDED, levels(), optimizer=optimizer)
-    tolerance = {"rtol": 1e-5, "atol": 1e-6} if "gradients" in names else {}
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if {"weights", "sums"} & set(names) else {}
     equal(step_with(toy, defences, levels(1.0), optimizer=optimizer), plain, **tolerance)
 
 
@@ -118,35 +78,13 @@ def test_an_update_is_scaled_by_its_level_which_is_no_new_program(toy, equal, co
         equal(jax.tree.map(np.subtract, end, start), moved, rtol=1e-3, atol=1e-6)
 
 
-def test_defences_act_in_their_order(toy, equal, per_example):
-    """Doubled and then clipped, or clipped and then doubled."""
-
-    def double(grads, key, levels):
-        return jax.tree.map(lambda leaf: 2.0 * leaf, grads)
-
-    def clip(grads, key, levels):
-        return jax.tree.map(lambda leaf: jnp.clip(leaf, -levels["scale"], levels["scale"]), grads)
-
-    each, _, _ = per_example(dropout_rate=0.5)
-    start = toy.start(jax.random.key(0), optimizer="sgd").params
-    cases = {
-        (double, clip): lambda g: np.clip(2 * g, -0.01, 0.01),
-        (clip, double): lambda g: 2 * np.clip(g, -0.01, 0.01),
-    }
-    for hooks, expected_fn in cases.items():
-        defences = defended(*(contract.Defense(gradients=hook) for hook in hooks))
-        end = step_with(toy, defences, levels(0.01, 0.01))
-        expected = jax.tree.map(lambda leaf, fn=expected_fn: -0.1 * fn(np.asarray(leaf[:6])).mean(axis=0), each)
-        equal(jax.tree.map(np.subtract, end, start), expected, rtol=1e-3, atol=1e-6)
-
-
 def test_every_hook_draws_by_itself(toy):
     """Keys of two defences' hooks differ from one another, from step to step, and from those of the units dropped."""
     seen = []
 
-    def gradients(grads, key, levels):
+    def sums(sums, key, levels):
         seen.append(key)
-        return grads
+        return sums
 
     def records(batch, rows, record_key, step_key, levels):
         seen.append(step_key)
@@ -159,7 +97,7 @@ def test_every_hook_draws_by_itself(toy):
 
         return optax.GradientTransformationExtraArgs(lambda params: (), keep_key)
 
-    defences = defended(contract.Defense(gradients=gradients, update=update), contract.Defense(gradients=gradients))
+    defences = defended(contract.Defense(sums=sums, update=update), contract.Defense(sums=sums))
     for step in (1, 2):
         step_with(toy, defences, levels(1.0, 1.0), keys=(step, 0))
         seen.append(jax.random.key(step))

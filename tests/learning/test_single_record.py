@@ -198,7 +198,9 @@ def test_a_module_without_a_split_goes_one_by_one(toy, equal):
 
 HOOKS = {
     "records": lambda batch, rows, record_key, step_key, levels: batch,
-    "gradients": lambda grads, key, levels: jax.tree.map(lambda leaf: 0.5 * leaf, grads),
+    "sampling": 2.0,
+    "weights": lambda norms, levels: 0.5 * norms,
+    "sums": lambda sums, key, levels: jax.tree.map(lambda leaf: 0.5 * leaf, sums),
     "penalty": lambda logits, labels, levels: logits[:, 0],
     "update": lambda levels: optax.with_extra_args_support(optax.scale(0.5)),
     "step": lambda step, params, learning_rate, levels: jax.tree.map(lambda leaf: 0.5 * leaf, step),
@@ -211,7 +213,7 @@ def defended(name):
     return contract.Defended((contract.Defense(**{name: HOOKS[name]}),), ((),))
 
 
-@pytest.mark.parametrize("name", ["records", "gradients", "penalty", "update", "step"])
+@pytest.mark.parametrize("name", single_record.UNHEARD)
 def test_what_acts_inside_a_step_is_refused(toy, name):
     split = networks.make_split(toy.module)
     assert not single_record.honours(defended(name))
@@ -219,7 +221,7 @@ def test_what_acts_inside_a_step_is_refused(toy, name):
         single_record.make_epoch(split, defences=defended(name))
 
 
-@pytest.mark.parametrize("name", list(HOOKS))
+@pytest.mark.parametrize("name", ["records", "sampling", "weights", "update", "hand_off"])
 def test_a_defence_goes_the_fast_way_only_where_that_honours_it(toy, equal, start, name):
     """A hook inside a step takes the general way, bit by bit; the two ways differ in their draws."""
     apply_fn, split = networks.make_apply(toy.module), networks.make_split(toy.module)

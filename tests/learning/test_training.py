@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from fedmia_jax import errors, types
-from fedmia_jax.learning import training
+from fedmia_jax.learning import gradients, training
 
 BATCH_SIZE, EPOCHS, ROWS = 8, 10, np.arange(38)  # five batches an epoch, the last one of six: 50 steps
 OPTIMIZERS = ("adam", "sgd")
@@ -113,7 +113,7 @@ def test_single_precision_is_close_to_the_naive_loop(toy, equal, optimizer):
 def mean_loss(logits, labels, mask):
     """The mean loss of a minibatch, as a step takes it."""
     losses = optax.softmax_cross_entropy_with_integer_labels(jnp.float32(logits), labels)
-    return training.weighted_mean(losses, mask)
+    return gradients.weighted_mean(losses, mask)
 
 
 def test_partial_batch_averages_over_its_records(toy):
@@ -138,7 +138,7 @@ def batch_of(toy, rows):
 def test_a_step_on_a_partial_batch_follows_the_mean_gradient(toy, equal):
     start, rows = toy.start(jax.random.key(0), optimizer="sgd"), np.arange(BATCH_SIZE)
     mask = np.arange(BATCH_SIZE) < 3
-    step = jax.jit(training.make_step(toy.apply, optimizer="sgd"))
+    step = jax.jit(training.make_step(toy.apply, optimizer="sgd", batch_size=3))
     keys = (jax.random.key(1), jax.random.key(2))
     end = step(start, batch_of(toy, rows), rows, mask, toy.hyper(learning_rate=1.0), *keys)
     grads = by_hand.gradients(jax.device_get(start.params), toy.features[:3].astype(np.float64), toy.labels[:3])

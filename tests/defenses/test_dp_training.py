@@ -1,0 +1,93 @@
+"""Clipping and noise of DP training: their levels, what they come to at level zero, one program for all of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedmia_jax import defenses, types
+from fedmia_jax.defenses import contract, dp_training
+from fedmia_jax.learning import training
+
+BATCH_SIZE = 8
+OPTIMIZERS = ("adam", "sgd")
+VALUES = {name: getattr(dp_training.Options(), name) for name in dp_training.Options.__dataclass_fields__}
+DEFENDED = defenses.choose(["dp_training"], VALUES).make()
+
+
+def levels(*, clip=1.0, noise=1.0, dropout_rate=0.5):
+    """Numbers of training with these levels."""
+    named = dict.fromkeys(DEFENDED.traced[0], np.float32(0)) | {"clip": np.float32(clip)}
+    return types.Hyper(np.float32(0.1), np.float32(dropout_rate), ({**named, "noise_multiplier": np.float32(noise)},))
+
+
+@pytest.fixture(scope="module")
+def train(toy):
+    """`train(hyper, *, optimizer) -> params` after two epochs on 30 records; compiled once an optimizer."""
+
+    def compile_for(optimizer):
+        fit = training.make_fit(toy.apply, optimizer=optimizer, batch_size=BATCH_SIZE, defences=DEFENDED)
+        state = start_of(toy, optimizer, DEFENDED)
+        shard, keys = jax.tree.map(jnp.asarray, toy.shard(np.arange(30))), (jax.random.key(5), jax.random.key(0))
+        return jax.jit(lambda hyper: fit(state, toy.records, shard, hyper, keys[0], (0, 2), keys[1]).params)
+
+    programs = {optimizer: compile_for(optimizer) for optimizer in OPTIMIZERS}
+    return lambda hyper, *, optimizer="sgd": jax.device_get(programs[optimizer](hyper))
+
+
+def start_of(toy, optimizer, defences):
+    params = toy.start(jax.random.key(0), optimizer=optimizer).params
+    return types.TrainState(params, training.fresh_opt_state(params, optimizer=optimizer, defences=defences))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_without_clip_and_noise_it_is_the_plain_optimizer_on_the_same_batches(toy, equal, train, optimizer):
+    """The sum of each batch over B, as a defence that does nothing but draw batches leaves it, units dropped alike."""
+    sampled = contract.Defended((contract.Defense(sampling=VALUES["most_records"]),), ((),))
+    fit = training.make_fit(toy.apply, optimizer=optimizer, batch_size=BATCH_SIZE, defences=sampled)
+    state, shard = start_of(toy, optimizer, sampled), toy.shard(np.arange(30))
+    plain = types.Hyper(np.float32(0.1), np.float32(0.5), ({},))
+    expected = jax.jit(fit)(state, toy.records, shard, plain, jax.random.key(5), (0, 2), jax.random.key(0))
+    for clip in (np.inf, 1e30):
+        equal(train(levels(clip=clip, noise=0), optimizer=optimizer), expected.params, rtol=1e-5, atol=1e-6)
+
+
+def test_a_grid_of_levels_is_one_program(train, compilations):
+    train(levels())
+    with compilations() as names:
+        ends = [train(levels(clip=clip, noise=noise)) for clip in (0.5, 1.0, 2.0, 4.0) for noise in (0, 0.5, 1, 2, 4)]
+    assert names == []
+    assert len({end["Dense_0"]["kernel"].tobytes() for end in ends}) == 20
+
+
+def test_noise_on_the_sum_has_its_stated_deviation(equal):
+    """The multiplier times the clip, for every number by itself, and another draw for another step."""
+    zeros = {"kernel": jnp.zeros((301, 200)), "bias": jnp.zeros(200), "other": jnp.zeros((301, 200))}
+    draw = jax.jit(lambda key, levels: DEFENDED.defences[0].sums(zeros, key, levels))
+    noise = draw(jax.random.key(0), levels(clip=0.5, noise=3.0).levels[0])
+    flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(noise)]).astype(np.float64)
+    count = len(flat)
+    assert abs(flat.mean()) < 5 * 1.5 / np.sqrt(count)
+    assert abs(flat.var() / 1.5**2 - 1) < 5 * np.sqrt(2 / count)
+    again = draw(jax.random.key(1), levels(clip=0.5, noise=3.0).levels[0])
+    for twin in (noise["other"], again["kernel"]):
+        correlation = np.corrcoef(np.ravel(noise["kernel"]), np.ravel(twin))[0, 1]
+        assert abs(correlation) < 5 / np.sqrt(count / 2)
+    equal(draw(jax.random.key(0), levels(clip=np.inf, noise=0).levels[0]), zeros)
+
+
+def test_the_noise_of_a_step_is_divided_by_the_batch_size(toy):
+    """In plain descent: rate times multiplier times clip over B, around the step without noise."""
+    step = training.make_step(toy.apply, optimizer="sgd", batch_size=BATCH_SIZE, defences=DEFENDED)
+    state = start_of(toy, "sgd", DEFENDED)
+    rows, batch = jnp.arange(16), types.Records(toy.records.features[:16], toy.records.labels[:16])
+
+    @jax.jit
+    def ends(keys, hyper):
+        return jax.vmap(lambda key: step(state, batch, rows, rows < 5, hyper, key, jax.random.key(0)).params)(keys)
+
+    keys = jax.random.split(jax.random.key(0), 200)
+    noisy, quiet = (ends(keys, levels(clip=2.0, noise=noise, dropout_rate=0.0)) for noise in (4.0, 0.0))
+    moved = jax.tree.map(lambda leaf, twin: np.asarray(leaf - twin, np.float64).ravel(), noisy, quiet)
+    flat = np.concatenate(jax.tree.leaves(moved))
+    assert abs(flat.std() / (0.1 * 4.0 * 2.0 / BATCH_SIZE) - 1) < 5 / np.sqrt(2 * len(flat))
