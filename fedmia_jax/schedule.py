@@ -148,6 +148,12 @@ class Schedule:
         return self
 
     @functools.cached_property
+    def anonymous(self) -> "Schedule":
+        """The same as it looks to whoever does not know who trained what: no snapshot has a trainer or a receiver."""
+        trainer, receivers = np.full_like(self.trainer, AGGREGATE), np.zeros_like(self.receivers)
+        return Schedule(trainer, self.parents, self.cycle, receivers)
+
+    @functools.cached_property
     def before(self) -> np.ndarray:
         """The model that each snapshot's training started from: i32[T], -1 for an aggregate or the initial model."""
         schedule = self._one

@@ -140,7 +140,7 @@ def test_orders_are_drawn_once_for_everybody(command, tmp_path):
     code, _, err = command(*flags)
     assert (code, err) == (0, "")
     settings = parsing.from_config({"seed": 3, "federation": {"order": "random", "nodes": 2, "cycles": 2}})
-    schedule = runs.Plans(settings).schedule
+    schedule = runs.Plans(settings).schedule()
     results = pl.read_parquet(tmp_path / "run/results.parquet").filter(phase="federated")
     expected = [schedule.label(snapshot) for snapshot in range(len(schedule))]
     for _, of_replicate in results.group_by("replicate"):

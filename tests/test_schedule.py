@@ -245,3 +245,16 @@ def test_what_is_no_schedule_is_refused(changes, line):
 def test_aggregates_may_be_many_in_a_cycle():
     schedule = Schedule(**{**VALID, "trainer": [0, -1, -1, 1]})
     assert [schedule.label(snapshot) for snapshot in range(4)] == ["C1N1", "C1", "C2", "C2N2"]
+
+
+def test_nobody_is_found_in_an_anonymous_schedule():
+    schedule = Schedule.cyclic(nodes=3, cycles=2)
+    hidden = schedule.anonymous
+    np.testing.assert_array_equal(hidden.cycle, schedule.cycle)
+    np.testing.assert_array_equal(hidden.parents, schedule.parents)
+    assert (hidden.visits == NOBODY).all()
+    assert (hidden.before == NOBODY).all()
+    assert not hidden.receivers.any()
+    mask = np.array([True, True, False, True, True, False])
+    assert [hidden.freshest(mask, node) for node in range(4)] == [4] * 4
+    assert not len(hidden.bracketed(np.ones(6, bool), 1))

@@ -5,7 +5,7 @@ of a sequence differ by all that came before, so that the attacks that read the 
 trajectories with references, name a node too, the one that they hold most likely.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from fedmia_jax.attacks import delta, signals
-from fedmia_jax.audit import federations, scoring
+from fedmia_jax.audit import evidence, federations, scoring
 
 SOURCE_LOSS = "source_loss"  # needs no reference
 
@@ -44,9 +44,10 @@ def confusion(scores: Float[Array, "N M"], owners: Int[Array, "M"], *, nodes: in
 
 
 def attribute(scorer: scoring.Scorer, way: str) -> Iterator[dict[str, Any]]:
-    """Yields confusion matrices: which node is named for the members of each, by view, all targets together.
+    """Yields confusion matrices: which node is named for the members of each, by view, parties and targets together.
 
-    Only views that show something of every node can name each.
+    A party names one of the nodes that it attacks, for the members of those; a view counts where each of its parties
+    has something on all of them.
 
     Args:
       scorer: the evidence, the views and the attacks with references.
@@ -55,18 +56,37 @@ def attribute(scorer: scoring.Scorer, way: str) -> Iterator[dict[str, Any]]:
     rank = _ranker(scorer, way)
     if rank is None:
         return
-    owners, nodes = jnp.asarray(scorer.arrays.owners), scorer.nodes
-    everyone = {view: group[0] for view, group in scorer.observers.items() if nodes in group[0].attacked}
-    for view, observer in everyone.items():
-        scores = rank(observer)
-        if not np.isfinite(np.asarray(scores)).all():
+    nodes = scorer.nodes
+    for view, observers in scorer.observers.items():
+        candidates = len([node for node in observers[0].attacked if node < nodes])
+        if scoring.is_many(view) or candidates < min(2, nodes):
             continue
-        counts = np.zeros((nodes, nodes), np.int64)
-        for of_target, owner in zip(scores, owners, strict=True):
-            counts += confusion(of_target, owner, nodes=nodes)
+        counts = _count(scorer, rank, observers)
+        if counts is None:
+            continue
+        head = {"way": way, "view": view, "parties": len(observers), "candidates": candidates}
         for true, named in np.ndindex(nodes, nodes):
-            count = int(counts[true, named])
-            yield {"way": way, "view": view, "true": f"N{true + 1}", "named": f"N{named + 1}", "count": count}
+            yield head | {"true": f"N{true + 1}", "named": f"N{named + 1}", "count": int(counts[true, named])}
+
+
+def _count(
+    scorer: scoring.Scorer,
+    rank: Callable[[federations.Observer], jax.Array],
+    observers: Sequence[federations.Observer],
+) -> np.ndarray | None:
+    """Confusion of some parties, i64[N, N]; None where one of them has nothing on a node that it attacks."""
+    owners, nodes = np.asarray(scorer.arrays.owners), scorer.nodes
+    counts = np.zeros((nodes, nodes), np.int64)
+    for observer in observers:
+        attacked = np.isin(np.arange(nodes), observer.attacked)
+        scores = np.asarray(rank(observer))
+        if not np.isfinite(scores[:, attacked]).all():
+            return None
+        candidates = jnp.asarray(np.where(attacked[:, None], scores, -np.inf))
+        counted = np.where(np.isin(owners, np.flatnonzero(attacked)), owners, evidence.OUTSIDE)
+        for of_target, owner in zip(candidates, counted, strict=True):
+            counts += np.asarray(confusion(of_target, jnp.asarray(owner), nodes=nodes))
+    return counts
 
 
 def _ranker(scorer: scoring.Scorer, way: str) -> Callable[[federations.Observer], jax.Array] | None:
@@ -74,7 +94,7 @@ def _ranker(scorer: scoring.Scorer, way: str) -> Callable[[federations.Observer]
     num = scorer.num_targets
 
     def by_loss(observer: federations.Observer) -> jax.Array:
-        seen = zip(scorer.arrays.phi, scorer.known.scored, observer.masks, strict=False)
+        seen = zip(scorer.arrays.phi, scorer.known.known(observer.layout), observer.masks, strict=False)
         return jnp.stack(
             [
                 source_losses(jnp.asarray(phi), jnp.asarray(mask), jnp.asarray(schedule.visits))
@@ -83,8 +103,9 @@ def _ranker(scorer: scoring.Scorer, way: str) -> Callable[[federations.Observer]
         )
 
     def by_attack(observer: federations.Observer) -> jax.Array:
-        score = scoring.score_nodes(scorer, way)
-        return score(scorer.signal(way)[:num], scoring.sights(scorer, observer, num))[:, : scorer.nodes]
+        score = scoring.score_nodes(scorer, way, observer.layout)
+        signal = scorer.signal(way, observer.layout)[:num]
+        return score(signal, scoring.sights(scorer, observer, num))[:, : scorer.nodes]
 
     if way == SOURCE_LOSS:
         return by_loss

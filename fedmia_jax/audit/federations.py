@@ -2,7 +2,7 @@
 
 Where federations go in different orders, the third snapshot of one is not the third of another. Attacks that compare
 trajectories then read all of them *by visit*: cycle by cycle, in a cycle node by node, aggregates behind them. Where
-all go in the same order nothing is moved.
+all go in the same order nothing is moved. Whoever does not know the order reads them otherwise, see `views.Layout`.
 """
 
 import dataclasses
@@ -27,11 +27,13 @@ class Observer:
       name: of the party.
       attacked: indices of the nodes, N for the union.
       masks: the snapshots seen, in each federation's own order; the targets come first, then the pseudo-targets.
+      layout: how it compares federations.
     """
 
     name: str
     attacked: tuple[int, ...]
     masks: Bool[np.ndarray, "F T"]
+    layout: views.Layout = views.BY_VISIT
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,12 +71,20 @@ class Federations:
                 )
         return np.stack([to_visits(schedule) for schedule in schedules])
 
-    def sights(self, masks: Bool[np.ndarray, "F T"]) -> contract.Sight:
-        """Returns what is seen of the scored federations in the common layout, leaves [F, ...]."""
-        orders = self.orders(self.scored)
-        sights = [
-            make_sight(schedule, mask, order) for schedule, mask, order in zip(self.scored, masks, orders, strict=True)
-        ]
+    def places(self, layout: views.Layout, schedules: Sequence[Schedule]) -> Int[np.ndarray, "F P"]:
+        """Returns for each federation the snapshot that stands at each place of a layout."""
+        if layout.ordered:
+            return self.orders(schedules)
+        return np.stack([without_order(schedule, layout) for schedule in schedules])
+
+    def known(self, layout: views.Layout) -> Sequence[Schedule]:
+        """Returns the schedules of the scored federations as a party knows them."""
+        return self.scored if layout.ordered else [schedule.anonymous for schedule in self.scored]
+
+    def sights(self, masks: Bool[np.ndarray, "F T"], layout: views.Layout) -> contract.Sight:
+        """Returns what is seen of the scored federations in a layout, leaves [F, ...]."""
+        orders, make = self.places(layout, self.scored), make_sight if layout.ordered else make_unordered_sight
+        sights = [make(schedule, mask, order) for schedule, mask, order in zip(self.scored, masks, orders, strict=True)]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *sights)
 
     def observers(self, names: Sequence[str]) -> dict[str, list[Observer]]:
@@ -88,7 +98,8 @@ class Federations:
         for name in names:
             parties = zip(*(made[id(schedule)][name] for schedule in self.scored), strict=True)
             observers[name] = [
-                Observer(same[0].name, same[0].attacked, np.stack([party.mask for party in same])) for same in parties
+                Observer(same[0].name, same[0].attacked, np.stack([party.mask for party in same]), same[0].layout)
+                for same in parties
             ]
         return observers
 
@@ -137,8 +148,32 @@ def make_sight(schedule: Schedule, mask: Bool[np.ndarray, "T"], order: Int[np.nd
     return contract.Sight(*(jnp.asarray(array) for array in (seen, before, visits)))
 
 
-def reorder(phi: Float[jax.Array, "F T M"], orders: Int[np.ndarray, "F T"]) -> Float[jax.Array, "F T M"]:
-    """Returns snapshots in other orders, one for each federation."""
-    if (orders == np.arange(orders.shape[1])).all():
+def without_order(schedule: Schedule, layout: views.Layout) -> Int[np.ndarray, "P"]:
+    """Returns the snapshot at each place of a layout that tells nothing of who else trained.
+
+    That is in training order; for insiders cycle by cycle, in a cycle insider by insider, what it received and what it
+    trained. Where it received what nobody had trained, what it trained stands there too.
+    """
+    if not layout.insiders:
+        return np.arange(len(schedule))
+    own = schedule.visits[:, list(layout.insiders)]  # [C, k]
+    received = np.where(schedule.before[own] == NOBODY, own, schedule.before[own])
+    return np.stack([received, own], axis=-1).reshape(-1)
+
+
+def make_unordered_sight(
+    schedule: Schedule, mask: Bool[np.ndarray, "T"], places: Int[np.ndarray, "P"]
+) -> contract.Sight:
+    """Returns what is seen of one federation by whoever does not know the order; every snapshot counts once."""
+    seen = np.zeros(len(places), bool)
+    seen[np.unique(places, return_index=True)[1]] = True
+    nobody = np.full(len(places), NOBODY, np.int32)
+    visits = np.full((schedule.cycles, schedule.nodes), NOBODY, np.int32)
+    return contract.Sight(*(jnp.asarray(array) for array in (seen & mask[places], nobody, visits)))
+
+
+def reorder(phi: Float[jax.Array, "F T M"], orders: Int[np.ndarray, "F P"]) -> Float[jax.Array, "F P M"]:
+    """Returns the snapshots that stand at the places of a layout, by federation."""
+    if orders.shape[1] == phi.shape[1] and (orders == np.arange(orders.shape[1])).all():
         return phi
     return jnp.take_along_axis(phi, jnp.asarray(orders)[:, :, None], axis=1)

@@ -26,7 +26,8 @@ SCHEMAS: Mapping[str, Mapping[str, Any]] = {
         "attacked": pl.String,
         **dict.fromkeys(coalitions.NUMBERS, pl.Float64),
     },
-    "attribution": dict.fromkeys(("way", "view", "true", "named"), pl.String) | {"count": pl.Int64},
+    "attribution": dict.fromkeys(("way", "view", "true", "named"), pl.String)
+    | dict.fromkeys(("parties", "candidates", "count"), pl.Int64),
     "comparisons": comparisons.SCHEMA,
     "draws": comparisons.DRAWS_SCHEMA,
 }
@@ -41,7 +42,7 @@ class Findings:
       intervals: one row per attack, view and whether nodes or their union are attacked, replicates pooled.
       roc: the points of the ROC behind each row of `intervals`, but for `all_coalitions:k`.
       coalitions: one row per attack, coalition of `all_coalitions:k` and attacked node, replicates pooled.
-      attribution: one row per way, view, true and named node: how often.
+      attribution: one row per way, view, true and named node: how often, and of how many nodes one was named.
       comparisons: one row per attack with references and pair of views of which one shows more, and one per view and
         attack that the strongest is compared with; differences on single nodes.
       draws: what comparisons are made from: one row per attack with references, view of single parties and node, its

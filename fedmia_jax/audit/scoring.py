@@ -58,22 +58,26 @@ class Scorer:
       known: schedules of targets and references.
       observers: the parties of every view, by the name of the view.
       compared: the attacks with references, by name.
+      unordered: the same for whoever does not know the order, by the number of insiders.
       reads: the name of the signal that each of them reads.
       key: of all fits.
       claim: which bound on epsilon stands by itself, and for how many the others are corrected.
-      fitted: what `score_nodes` has made.
-      placed: what `references` and `signal` have made, by the name of the signal.
+      fitted: what `score_nodes` has made, by attack and layout.
+      placed: what `references` and `signal` have made, by the name of the signal and the layout.
     """
 
     arrays: evidence.Evidence
     known: federations.Federations
     observers: Mapping[str, Sequence[federations.Observer]]
     compared: Mapping[str, contract.ReferenceAttack]
+    unordered: Mapping[int, Mapping[str, contract.ReferenceAttack]]
     reads: Mapping[str, str]
     key: jax.Array
     claim: correction.Claim
-    fitted: dict[str, NodeScores] = dataclasses.field(default_factory=dict)
-    placed: dict[str, tuple[contract.KnownRecords, jax.Array]] = dataclasses.field(default_factory=dict)
+    fitted: dict[str, dict[views.Layout, NodeScores]] = dataclasses.field(default_factory=dict)
+    placed: dict[tuple[str, views.Layout], tuple[contract.KnownRecords, jax.Array]] = dataclasses.field(
+        default_factory=dict
+    )
 
     @property
     def nodes(self) -> int:
@@ -85,29 +89,39 @@ class Scorer:
         """S."""
         return self.arrays.phi.shape[0]
 
-    def references(self, attack: str) -> contract.KnownRecords:
-        """Returns what the references that an attack is fitted on say by its signal, in the common layout."""
-        return self._placed(self.reads[attack])[0]
+    @property
+    def layouts(self) -> list[views.Layout]:
+        """The layouts of all parties, that by visit first."""
+        every = (observer.layout for observers in self.observers.values() for observer in observers)
+        return list(dict.fromkeys((views.BY_VISIT, *every)))
 
-    def signal(self, attack: str) -> Float[jax.Array, "F T M"]:
-        """Returns what an attack reads of targets and pseudo-targets, in the common layout."""
-        return self._placed(self.reads[attack])[1]
+    def attack(self, name: str, layout: views.Layout) -> contract.ReferenceAttack:
+        """Returns an attack with references as it is made for a layout."""
+        return (self.compared if layout.ordered else self.unordered[len(layout.insiders)])[name]
 
-    def _placed(self, name: str) -> tuple[contract.KnownRecords, jax.Array]:
+    def references(self, attack: str, layout: views.Layout = views.BY_VISIT) -> contract.KnownRecords:
+        """Returns what the references that an attack is fitted on say by its signal, in a layout."""
+        return self._placed(self.reads[attack], layout)[0]
+
+    def signal(self, attack: str, layout: views.Layout = views.BY_VISIT) -> Float[jax.Array, "F P M"]:
+        """Returns what an attack reads of targets and pseudo-targets, in a layout."""
+        return self._placed(self.reads[attack], layout)[1]
+
+    def _placed(self, name: str, layout: views.Layout) -> tuple[contract.KnownRecords, jax.Array]:
         """One signal of the references to fit on, and of targets and pseudo-targets."""
-        if name not in self.placed:
+        if (name, layout) not in self.placed:
             known, references = self.known, self.arrays.references
             assert references is not None
             fitted, pseudo = np.split(evidence.signal_of(references, name), [-evidence.PSEUDO_TARGETS])
             scored = jnp.concatenate([jnp.asarray(evidence.signal_of(self.arrays, name)), jnp.asarray(pseudo)])
-            self.placed[name] = (
+            self.placed[name, layout] = (
                 contract.KnownRecords(
-                    federations.reorder(jnp.asarray(fitted), known.orders(known.fitted)),
+                    federations.reorder(jnp.asarray(fitted), known.places(layout, known.fitted)),
                     jnp.asarray(references.owners[: -evidence.PSEUDO_TARGETS]),
                 ),
-                federations.reorder(scored, known.orders(known.scored)),
+                federations.reorder(scored, known.places(layout, known.scored)),
             )
-        return self.placed[name]
+        return self.placed[name, layout]
 
     def observed(self) -> Iterator[tuple[str, federations.Observer, int]]:
         """Yields every view of single parties with its parties and the nodes that they attack."""
@@ -143,29 +157,53 @@ def make_scorer(
     """
     known = federations.make_federations(arrays)
     observers = known.observers(view_names)
-    compared: Mapping[str, contract.ReferenceAttack] = {}
     chosen = attacks.choose(tuple(names), options)
+    compared: Mapping[str, contract.ReferenceAttack] = {}
+    unordered: dict[int, list[federations.Observer]] = {}
+    for observer in (observer for group in observers.values() for observer in group if not observer.layout.ordered):
+        unordered.setdefault(len(observer.layout.insiders), []).append(observer)
+    if unordered and arrays.references is not None and arrays.references.schedule is None:
+        raise ValueError(
+            "references.schedule: None, so that references go in the targets' order and tell it; a view without "
+            "knowledge of the order needs references that each go in an order of their own"
+        )
     if names:
         masks, first = _masks(known, observers, arrays.phi.shape[0]), known.scored[0]
         sight = federations.make_sight(first, np.ones(len(first), bool), known.orders(known.scored)[0])
         setup = contract.Setup(arrays.nodes, masks, np.asarray(sight.before), np.asarray(sight.visits))
         compared = attacks.make_reference_attacks(chosen, setup)
+    made = {
+        number: attacks.make_reference_attacks(chosen, _setup_without_order(known, group, arrays))
+        for number, group in unordered.items()
+    }
     reads = {name: signal.name for name, signal in attacks.signals_read(chosen).items()}
-    return Scorer(arrays, known, observers, compared, reads, key, claim)
+    return Scorer(arrays, known, observers, compared, made, reads, key, claim)
 
 
 def _masks(
     known: federations.Federations, observers: Mapping[str, Sequence[federations.Observer]], num_targets: int
 ) -> list[np.ndarray]:
-    """What attacks learn for, in the common layout: all views, half of the time those of single parties."""
+    """What attacks learn for, by visit: all views, half of the time those of single parties."""
     orders = known.orders(known.scored)[: 1 if known.alike else num_targets]
 
     def masks_of(many: bool) -> list[np.ndarray]:
         chosen = [observer for view, group in observers.items() if is_many(view) == many for observer in group]
+        chosen = [observer for observer in chosen if observer.layout.ordered]
         return [observer.masks[index][order] for index, order in enumerate(orders) for observer in chosen]
 
     single, several = masks_of(False), masks_of(True)
-    return single * max(1, len(several) // max(1, len(single))) + several
+    everything = [np.ones(orders.shape[1], bool)]  # where nobody knows the order
+    return single * max(1, len(several) // max(1, len(single))) + several or everything
+
+
+def _setup_without_order(
+    known: federations.Federations, observers: Sequence[federations.Observer], arrays: evidence.Evidence
+) -> contract.Setup:
+    """What attacks are made for where as many insiders do not know the order."""
+    sights = [known.sights(observer.masks, observer.layout) for observer in observers]
+    masks = [mask for sight in sights for mask in np.asarray(sight.mask)[: arrays.phi.shape[0]]]
+    before, visits = (np.asarray(leaf)[0] for leaf in (sights[0].before, sights[0].visits))
+    return contract.Setup(arrays.nodes, masks, before, visits)
 
 
 def score_on_one_model(scorer: Scorer, name: str) -> Iterator[Scored]:
@@ -189,42 +227,44 @@ def score_with_references(scorer: Scorer, name: str) -> Iterator[Scored]:
     if attack.combine is not None:
         yield from _together(scorer, name)
         return
-    fitted, prepare = fit(scorer, name), jax.jit(attack.prepare)
     score = jax.jit(lambda ready, phi: jax.lax.map(lambda each: attack.score(ready, each), phi))
-    places = np.argsort(scorer.known.orders(scorer.known.scored), axis=1)  # of the snapshots in the layout
-    observed = list(scorer.observed())
-    for node in range(scorer.nodes + 1):
-        scores = np.asarray(score(prepare(fitted, jnp.int32(node)), scorer.signal(name)))
-        observers = [(view, observer) for view, observer, attacked in observed if attacked == node]
-        yield from _alone(scorer, name, node, observers, scores, places)
+    for layout in scorer.layouts:
+        fitted, prepare = fit(scorer, name, layout), jax.jit(attack.prepare)
+        observed = [seen for seen in scorer.observed() if seen[1].layout == layout]
+        for node in range(scorer.nodes + 1):
+            scores = np.asarray(score(prepare(fitted, jnp.int32(node)), scorer.signal(name, layout)))
+            observers = [(view, observer) for view, observer, attacked in observed if attacked == node]
+            yield from _alone(scorer, name, node, observers, scores, layout)
 
 
-def fit(scorer: Scorer, name: str) -> Any:
+def fit(scorer: Scorer, name: str, layout: views.Layout) -> Any:
     """Fits an attack on the references."""
-    return jax.jit(scorer.compared[name].fit)(scorer.key, scorer.references(name))
+    return jax.jit(scorer.attack(name, layout).fit)(scorer.key, scorer.references(name, layout))
 
 
-def score_nodes(scorer: Scorer, name: str) -> NodeScores:
-    """Returns `score(phi [F, T, M], Sight) -> f32[F, N + 1, M]` of an attack on several snapshots, fitted once.
+def score_nodes(scorer: Scorer, name: str, layout: views.Layout) -> NodeScores:
+    """Returns `score(phi [F, P, M], Sight) -> f32[F, N + 1, M]` of an attack on several snapshots, fitted once.
 
     The leaves of what is seen have a leading axis F where federations go in different orders.
     """
-    if name not in scorer.fitted:
-        attack, fitted = scorer.compared[name], fit(scorer, name)
-        prepare = jax.jit(attack.prepare)
+    made = scorer.fitted.setdefault(name, {})
+    if layout not in made:
+        attack, fitted = scorer.attack(name, layout), fit(scorer, name, layout)
+        prepare, alike = jax.jit(attack.prepare), scorer.known.alike and layout.ordered
         ready = [prepare(fitted, jnp.int32(node)) for node in range(scorer.nodes)]
-        scorer.fitted[name] = functools.partial(_over_nodes(attack, alike=scorer.known.alike), ready)
-    return scorer.fitted[name]
+        made[layout] = functools.partial(_over_nodes(attack, alike=alike), ready)
+    return made[layout]
 
 
 def sights(scorer: Scorer, observer: federations.Observer, count: int) -> contract.Sight:
     """Returns what a party sees of the first federations, as `score_nodes` takes it."""
-    if scorer.known.alike:
+    if scorer.known.alike and observer.layout.ordered:
         schedule = scorer.known.scored[0]
         return federations.make_sight(schedule, observer.masks[0], np.arange(len(schedule)))
-    return jax.tree.map(lambda leaf: leaf[:count], scorer.known.sights(observer.masks))
+    return jax.tree.map(lambda leaf: leaf[:count], scorer.known.sights(observer.masks, observer.layout))
 
 
+@functools.lru_cache(maxsize=8)
 def _over_nodes(attack: contract.ReferenceAttack, *, alike: bool) -> Callable[..., jax.Array]:
     """`score(ready, phi, Sight) -> f32[F, N + 1, M]`, the union last; what nodes share is computed once."""
 
@@ -243,7 +283,7 @@ def _over_nodes(attack: contract.ReferenceAttack, *, alike: bool) -> Callable[..
 
 def _freshest(scorer: Scorer, observer: federations.Observer, node: int) -> np.ndarray:
     """The snapshot that suits an attack on one snapshot best, i64[F]."""
-    schedules = scorer.known.scored
+    schedules = scorer.known.known(observer.layout)
     return np.array(
         [schedule.freshest(mask, node) for schedule, mask in zip(schedules, observer.masks, strict=True)], np.int64
     )
@@ -255,24 +295,25 @@ def _alone(
     node: int,
     observers: Sequence[tuple[str, federations.Observer]],
     scores: np.ndarray,
-    places: np.ndarray,
+    layout: views.Layout,
 ) -> Iterator[Scored]:
-    """Every snapshot by itself, and the one that each view reads; scores and places by the common layout."""
+    """Every snapshot by itself where the order is known, and the one that each view reads; scores by the layout."""
     num = scorer.num_targets
     targets = np.arange(num)
+    placed = scorer.known.places(layout, scorer.known.scored)[:num]  # snapshots, [S, P]
     limits = np.array([_threshold(scorer, node, scores[num:, place]) for place in range(scores.shape[1])])
-    for snapshot in range(scores.shape[1]):
-        read, where = np.full(num, snapshot), places[:num, snapshot]
+    for snapshot in range(scores.shape[1]) if layout.ordered else ():
+        read, where = np.full(num, snapshot), (placed == snapshot).argmax(axis=1)
         yield Scored(name, rows.SNAPSHOT, rows.SNAPSHOT, node, read, read, scores[targets, where], limits[where])
     for view, observer in observers:
         read = _freshest(scorer, observer, node)[:num]
-        where = places[targets, read]
+        where = (placed == read[:, None]).argmax(axis=1)
         yield Scored(name, view, observer.name, node, read, read, scores[targets, where], limits[where])
 
 
 def _together(scorer: Scorer, name: str) -> Iterator[Scored]:
     """Every view and node that it suffices for; coalitions by the dozen go without a threshold."""
-    num, score = scorer.num_targets, score_nodes(scorer, name)
+    num = scorer.num_targets
     for view, observers in scorer.observers.items():
         many = is_many(view)
         if many and not scorer.compared[name].by_the_dozen:
@@ -281,8 +322,9 @@ def _together(scorer: Scorer, name: str) -> Iterator[Scored]:
             enough = _sufficient(scorer, name, observer)
             if not enough:
                 continue
-            count = num if many else len(scorer.known.scored)
-            scores = np.asarray(score(scorer.signal(name)[:count], sights(scorer, observer, count)))
+            count, score = num if many else len(scorer.known.scored), score_nodes(scorer, name, observer.layout)
+            signal = scorer.signal(name, observer.layout)[:count]
+            scores = np.asarray(score(signal, sights(scorer, observer, count)))
             last = np.array([np.flatnonzero(mask)[-1] for mask in observer.masks[:num]])
             for node in enough:
                 limit = float("nan") if many else _threshold(scorer, node, scores[num:, node])
@@ -292,7 +334,7 @@ def _together(scorer: Scorer, name: str) -> Iterator[Scored]:
 def _sufficient(scorer: Scorer, name: str, observer: federations.Observer) -> list[int]:
     """The nodes that a party attacks and of which it sees enough, at every target and pseudo-target."""
     suffices, enough = scorer.compared[name].suffices, set(observer.attacked)
-    pairs = list(zip(scorer.known.scored, observer.masks, strict=True))
+    pairs = list(zip(scorer.known.known(observer.layout), observer.masks, strict=True))
     for schedule, mask in pairs[:1] if scorer.known.alike else pairs:
         shown = [suffices(schedule, mask, node) for node in range(scorer.nodes)]
         enough &= {node for node, shows in enumerate([*shown, any(shown)]) if shows}

@@ -13,10 +13,14 @@
 | `insider`            | each node by itself                     | `insider:j` for every j                            |
 | `bracket`            | the neighbours of each node             | `bracket:t` for every t                            |
 | `all_coalitions:k`   | every k nodes                           | `coalition:{..}` for every k of them               |
+| `NAME_unordered`     | who does not know in which order nodes  | as NAME: `outsider`, `insider`, `insider:j`,       |
+|                      | train                                   | `coalition:{i,j}`, `coordinator`                   |
 
-A party knows its own records: it attacks the other nodes, and a bracket the node in its middle. The model that the
-first node receives was trained by nobody and is no snapshot. Source: Pustozerova and Mayer (2020), sections III and V
-(the honest-but-curious insider, the coordinator, peer-to-peer hand-offs, before and after in a single cycle).
+A party knows its own records: it attacks the other nodes, and a bracket the node in its middle. Whoever knows the order
+reads snapshots by who trained them; who does not reads them one after the other, and insiders by their own visits. The
+model that the first node receives was trained by nobody and is no snapshot. Source: Pustozerova and Mayer (2020),
+sections III and V (the honest-but-curious insider, the coordinator, peer-to-peer hand-offs, before and after in a
+single cycle).
 """
 
 import dataclasses
@@ -31,9 +35,11 @@ from fedmia_jax import errors, options
 from fedmia_jax.schedule import AGGREGATE, NOBODY, Schedule
 
 KNOWN = "outsider, insider, insider:j, coalition:{i,j,..}, bracket, bracket:t, bracket:t@c, coordinator, "
-KNOWN += "coordinator_p2p, coordinator_secure, all_coalitions:k"
+KNOWN += "coordinator_p2p, coordinator_secure, all_coalitions:k; and NAME_unordered"
 ALIASES = {"coordinator_p2p": "outsider"}  # results keep the name that was asked for
 EVERY = "all_coalitions"
+UNORDERED = "_unordered"  # behind the name of a view whose party does not know who trained what
+WITHOUT_ORDER = ("outsider", "insider", "coalition", "coordinator")  # views that there are without knowledge of it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,23 @@ class Options:
     """Who attacks."""
 
     views: tuple[str, ...] = options.option(("outsider", "coordinator"), "who attacks, by the names in audit/views.py")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How the snapshots of federations in different orders stand side by side for a party.
+
+    Attributes:
+      ordered: by visit, cycle by cycle and in a cycle node by node; else without knowledge of who trained what.
+      insiders: without that knowledge, the nodes around whose own visits snapshots stand, what each received and what
+        it trained, cycle by cycle; for no node snapshots stand in the order in which they were trained.
+    """
+
+    ordered: bool = True
+    insiders: tuple[int, ...] = ()
+
+
+BY_VISIT = Layout()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,11 +74,13 @@ class Party:
       name: as in the table above, nodes and cycles counted from 1.
       mask: bool[T], the snapshots seen, in training order.
       attacked: indices of the nodes attacked, from 0; N stands for the union of all nodes.
+      layout: how it compares federations.
     """
 
     name: str
     mask: Bool[np.ndarray, "T"]
     attacked: tuple[int, ...]
+    layout: Layout = BY_VISIT
 
 
 def make_views(names: Sequence[str], schedule: Schedule) -> dict[str, list[Party]]:
@@ -82,7 +107,11 @@ def make_view(name: str, schedule: Schedule) -> list[Party]:
     Raises:
       InputError: no such view, nodes or cycles that the federation does not have, or a party that sees nothing.
     """
-    parties = _make_parties(name, schedule)
+    plain = name.removesuffix(UNORDERED)
+    parties = _make_parties(plain, schedule)
+    if plain != name:
+        _check_unordered(name, plain, schedule)
+        parties = [_without_order(party, schedule) for party in parties]
     for party in parties:
         if not party.mask.any():
             raise errors.InputError(f"attack.views={name!r}: {party.name} sees no snapshot of this federation")
@@ -113,6 +142,31 @@ def _make_parties(name: str, schedule: Schedule) -> list[Party]:
     if kind == "coalition":
         return [_coalition(_nodes(name, rest, nodes), schedule)]
     raise errors.InputError(f"attack.views={name!r}: no such view; must be some of {KNOWN}")
+
+
+def needs_drawn_order(name: str) -> bool:
+    """Returns whether a view is of a party that does not know in which order nodes train."""
+    return name.endswith(UNORDERED)
+
+
+def _check_unordered(name: str, plain: str, schedule: Schedule) -> None:
+    """Raises where nobody can be without knowledge of the order, or where a view is made of it."""
+    if plain.partition(":")[0] not in WITHOUT_ORDER:
+        raise errors.InputError(
+            f"attack.views={name!r}: there is no such view without knowledge of the order; only of "
+            f"{', '.join(WITHOUT_ORDER)}"
+        )
+    if (schedule.trainer == AGGREGATE).any() or (schedule.visits == NOBODY).any():
+        raise errors.InputError(
+            f"attack.views={name!r}: nodes do not train one after the other here, each in every cycle, so that there "
+            f"is no order to be unknown; leave {UNORDERED} out"
+        )
+
+
+def _without_order(party: Party, schedule: Schedule) -> Party:
+    """The same party where it does not know in which order nodes train."""
+    insiders = tuple(node for node in range(schedule.nodes) if node not in party.attacked)
+    return dataclasses.replace(party, name=party.name + UNORDERED, layout=Layout(False, insiders))
 
 
 def _nodes(name: str, text: str, nodes: int, *, count: int | None = None) -> tuple[int, ...]:

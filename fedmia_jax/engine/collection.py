@@ -64,7 +64,7 @@ def _rows(planned: plan.Plan, kept: artifacts.Artifacts, run: runs.Run, recipe: 
             planned.scored(kept, recipe.federation, f"c{cycle + 1}", reader) for cycle in range(run.plans.rounds.cycles)
         ]
         joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *cycles)
-        targets.append(("federated", run.plans.schedule, reader, joined))
+        targets.append(("federated", run.schedule, reader, joined))
     held_out = [_held_out(planned, kept, run, reader, len(scored["correct"])) for _, _, reader, scored in targets]
     made = []
     for attack in run.plans.model_attacks.names:
@@ -157,14 +157,24 @@ def gather(planned: plan.Plan, kept: artifacts.Artifacts, every_run: Sequence[ru
         **_named(stacked["signals"]),
         owners=np.stack([run.owners for run in every_run]),
         **_coins(every_run),
-        references=evidence.References(**_named(references), owners=every_run[0].reference_owners),
-        schedule=every_run[0].plans.schedule,
+        references=evidence.References(
+            **_named(references), owners=every_run[0].reference_owners, schedule=_known_orders(every_run[0])
+        ),
+        schedule=Schedule.stack([run.schedule for run in every_run]),
         correct=stacked["correct"],
         model_scores={
             name: evidence.ModelScores(scores=stacked["scores"][name], thresholds=stacked["threshold"][name])
             for name in stacked["scores"]
         },
     )
+
+
+def _known_orders(run: runs.Run) -> Schedule | None:
+    """Schedules of the references; None where all federations share one."""
+    if run.plans.rounds.order_shared:
+        return None
+    numbers = range(run.plans.references.federations)
+    return Schedule.stack([run.plans.schedule(reference=number) for number in numbers])
 
 
 def _named(kept: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -75,6 +75,8 @@ def federate(
         shards=[federation.shards for federation in federations],
         group=[unit.task.shards for unit in chunk.group],
         keys=jnp.stack([federation.key for federation in federations]),
+        orders=[federation.order for federation in federations],
+        schedules=[federation.schedule for federation in federations],
     )
     _run_federations(place, chunk, draft, devices, advance, stack=stack, read=read)
 
@@ -96,7 +98,7 @@ def federate_shadows(
 
     def read(cycle: int, snapshots: types.Params) -> dict[str, Any]:
         first = cycle * positions
-        members = [_trained_on(task.shards, trainer) for trainer in run.plans.schedule.trainer[first:][:positions]]
+        members = [_trained_on(task.shards, trainer) for trainer in run.schedule.trainer[first:][:positions]]
         known = scoring.shadow_records(members, [run.split.non_members] * positions)
         by_snapshot = jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf), 1, 0), snapshots)  # [P, J, ...]
         keys = jnp.stack([run.key(randomness.Purpose.ATTACK, first + position) for position in range(positions)])
@@ -110,6 +112,8 @@ def federate_shadows(
         shards=task.shards,
         group=[shards for other in chunk.group for shards in other.task.shards],
         keys=jnp.stack([run.key(randomness.Purpose.SHADOW, number) for number in range(count)]),
+        orders=[run.plans.order(run.replicate)] * count,
+        schedules=[run.schedule] * count,
     )
     _run_federations(place, chunk, draft, devices[:count], advance, stack=stack, read=read)
 
@@ -129,6 +133,8 @@ class _Stack:
     shards: Sequence[pools.Shards]
     group: Sequence[pools.Shards]  # of all federations of the group, which decide the padded shape
     keys: jax.Array
+    orders: Sequence[np.ndarray]  # i32[C, N] each
+    schedules: Sequence[schedule.Schedule]
 
     def models(self) -> programs.Models:
         """What they train with, shards padded to one shape."""
@@ -161,7 +167,7 @@ def _run_federations(
         skip_empty=bool(batches.min() < batches.max()),
     )
     records, models = place.records(run.dataset, devices), stack.models()
-    orders = np.stack([other.plans.order for other in stack.every_run])
+    orders = np.stack(stack.orders)
     positions = plans.snapshots_per_cycle
 
     def segment(state: Any, cycle: int) -> tuple[Any, dict[str, Any]]:
@@ -175,7 +181,7 @@ def _run_federations(
                 f"{positions}; they must agree"
             )
         first = [cycle * positions + int(np.argmin(row)) for row in finite]
-        labels = [other.plans.schedule.label(at) for other, at in zip(stack.every_run, first, strict=True)]
+        labels = [schedule.label(at) for schedule, at in zip(stack.schedules, first, strict=True)]
         _check_finite(place, chunk, np.all(finite, axis=1), [f"at snapshot {label}" for label in labels])
         return state, {f"c{cycle + 1}": read(cycle, snapshots)}
 

@@ -93,7 +93,7 @@ def _federation(run: runs.Run, shards: pools.Shards, number: int | None = None) 
     """A federation and its fingerprint."""
     task = tasks.Federation(run, shards, number)
     depends = influence.describe(run, task.WITHOUT)
-    contents = [digest(shards.indices, shards.mask), digest(run.scored), digest(run.plans.order)]
+    contents = [digest(shards.indices, shards.mask), digest(run.scored), digest(task.order)]
     return fingerprint("federation", depends, contents, influence.describe_signals(task.kept), number), task
 
 
@@ -135,6 +135,6 @@ def _add_shadow_federations(wanted: Wanted, run: runs.Run) -> tasks.Reader:
     shards = tuple(pools.deal_like(run.shards, members) for members in run.split.members)
     task = tasks.ShadowFederations(run, shards)
     dealt = [digest(of_shadow.indices, of_shadow.mask) for of_shadow in shards]
-    contents = [dealt, digest(run.split.non_members), digest(run.plans.order)]
+    contents = [dealt, digest(run.split.non_members), digest(run.plans.order(run.replicate))]
     mark = fingerprint("shadow federations", influence.describe(run, task.WITHOUT), contents)
     return tasks.Reader(wanted.add(mark, task), run.plans.model_attacks, per_snapshot=True)

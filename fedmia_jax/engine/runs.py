@@ -110,22 +110,45 @@ class Plans:
         return self.settings.get("federation.centralised_epochs") or self.rounds.local_epochs
 
     @functools.cached_property
-    def order(self) -> np.ndarray:
-        """Who trains when, i32[C, N]: the same for all replicates, shadows and references, and known to everybody."""
-        seed = self.settings.get("seed")
-        generator = randomness.make_generator(seed, 0, randomness.Purpose.ORDER)
+    def _paths(self) -> dict[int, tuple[np.ndarray, Schedule]]:
+        """Orders and their schedules, by who drew them, as far as they were asked for."""
+        return {}
+
+    def order(self, replicate: int = 0, reference: int | None = None) -> np.ndarray:
+        """Returns who trains when, i32[C, N], in a replicate and its shadows, or in a reference federation.
+
+        Where the order is shared it is that of replicate 0 everywhere.
+        """
+        return self._path(replicate, reference)[0]
+
+    def schedule(self, replicate: int = 0, reference: int | None = None) -> Schedule:
+        """Returns who trained each snapshot from which, and who received it."""
+        return self._path(replicate, reference)[1]
+
+    def _path(self, replicate: int, reference: int | None) -> tuple[np.ndarray, Schedule]:
+        """The order of a federation and its schedule."""
+        own = replicate if reference is None else reference_records.FIRST_REFERENCE + reference
+        drawn_by = 0 if self.rounds.order_shared else own
+        if drawn_by not in self._paths:
+            order = self._draw_order(drawn_by)
+            self._paths[drawn_by] = (order, self._make_schedule(order))
+        return self._paths[drawn_by]
+
+    def _draw_order(self, drawn_by: int) -> np.ndarray:
+        """Draws an order, and lets the defences change it."""
+        seed, purpose = self.settings.get("seed"), randomness.Purpose.ORDER
+        generator = randomness.make_generator(seed, drawn_by, purpose)
         order = protocols_contract.draw_order(
             self.rounds.order, generator, nodes=self.rounds.nodes, cycles=self.rounds.cycles
         )
         for place, hook in self.defences.make().hooks("order"):
-            order = hook(randomness.make_generator(seed, 0, randomness.Purpose.ORDER, place + 1), order)
+            order = hook(randomness.make_generator(seed, drawn_by, purpose, place + 1), order)
         return order
 
-    @functools.cached_property
-    def schedule(self) -> Schedule:
-        """Who trained each snapshot from which, and who received it."""
+    def _make_schedule(self, order: np.ndarray) -> Schedule:
+        """The protocol's schedule of an order."""
         with registry.calling(self.rounds.kind, field="federation.kind"):
-            made = self.protocol.schedule(self.order)
+            made = self.protocol.schedule(order)
             if not isinstance(made, Schedule):
                 raise TypeError(f"its schedule is a {type(made).__name__}, Schedule expected")
             return made
@@ -133,7 +156,7 @@ class Plans:
     @property
     def snapshots_per_cycle(self) -> int:
         """P."""
-        return len(self.schedule) // max(self.rounds.cycles, 1)
+        return len(self.schedule()) // max(self.rounds.cycles, 1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -191,6 +214,11 @@ class Run:
         return np.stack([shards.owners(outside)[self.scored] for shards in self.audit.references])
 
     @property
+    def schedule(self) -> Schedule:
+        """Who trained each snapshot of the federation from which, and who received it."""
+        return self.plans.schedule(self.replicate)
+
+    @property
     def module(self) -> nn.Module:
         """The network that travels."""
         return networks.make_network(self.plans.network, num_classes=self.dataset.num_classes)
@@ -239,13 +267,14 @@ def check(plans: Plans) -> None:
 
 def _check_views(plans: Plans) -> None:
     """Checks views against the federation's schedule, and that attacks with references have some."""
-    schedule = plans.schedule if plans.rounds.cycles else Schedule.cyclic(nodes=plans.rounds.nodes, cycles=1)
+    schedule = plans.schedule() if plans.rounds.cycles else Schedule.cyclic(nodes=plans.rounds.nodes, cycles=1)
     if len(schedule) % max(plans.rounds.cycles, 1):
         raise errors.InputError(
             f"federation.kind={plans.rounds.kind!r}: its schedule has {len(schedule)} snapshots in "
             f"{plans.rounds.cycles} cycles; every cycle must leave as many"
         )
     names = plans.settings.get("attack.views")
+    _check_orders(plans, names)
     parties = [party for name in names for party in views.make_view(name, schedule)]
     if not parties:
         raise errors.InputError(f"attack.views={names!r}: name a view; {views.KNOWN}")
@@ -255,6 +284,25 @@ def _check_views(plans: Plans) -> None:
         raise errors.InputError(
             f"shadow.federations=0: attack.names={plans.reference_attacks.names[0]!r} compares with reference "
             "federations; set some, 16 or more"
+        )
+
+
+def _check_orders(plans: Plans, names: Sequence[str]) -> None:
+    """Checks that there is an order that a party might not know, where a view says so."""
+    unordered = next((name for name in names if views.needs_drawn_order(name)), None)
+    if unordered is None:
+        return
+    rounds, kind = plans.rounds, plans.shadows.kind
+    if rounds.order_shared or not protocols_contract.is_drawn(rounds.order, nodes=rounds.nodes):
+        raise errors.InputError(
+            f"attack.views={unordered!r}: federation.order={rounds.order!r} of {rounds.nodes} nodes with "
+            f"federation.order_shared={rounds.order_shared} is known to whoever trains references; set a random order "
+            "of two nodes or more, and federation.order_shared=False"
+        )
+    if kind == "federated":
+        raise errors.InputError(
+            f"attack.views={unordered!r}: shadow.kind={kind!r} trains shadows in the target's order, and so knows it; "
+            "take centralised shadows"
         )
 
 

@@ -22,7 +22,10 @@ def check(settings: schema.Settings) -> None:
     shadows, references = get("shadow.count"), get("shadow.federations")
     trained = get("shadow.num_train") or get("data.num_federation")
     audited = get("data.num_federation") + get("data.num_test")
-    _check_bytes(settings, ("federation.nodes", "federation.cycles"), cycles * nodes * (nodes + 32))
+    schedules, drawing = 1, ["federation.nodes", "federation.cycles"]
+    if not get("federation.order_shared"):
+        schedules, drawing = get("replicates") + references, [*drawing, "replicates", "shadow.federations"]
+    _check_bytes(settings, drawing, schedules * cycles * nodes * (nodes + 32))
     _check_bytes(settings, ("shadow.count", "shadow.num_train"), 4 * shadows * (trained + (get("shadow.num_out") or 1)))
     _check_bytes(settings, ("shadow.federations", "data.num_federation", "data.num_test"), 9 * references * audited)
 

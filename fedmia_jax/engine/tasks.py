@@ -16,6 +16,7 @@ from fedmia_jax import attacks, randomness
 from fedmia_jax.attacks import signals
 from fedmia_jax.data import pools
 from fedmia_jax.engine import chunks, influence, programs, runs, scoring
+from fedmia_jax.schedule import Schedule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +167,16 @@ class Federation:
             return self.run.key(randomness.Purpose.FEDERATED)
         return self.run.key(randomness.Purpose.REFERENCE, self.number)
 
+    @property
+    def order(self) -> np.ndarray:
+        """Who trains when, i32[C, N]."""
+        return self.run.plans.order(self.run.replicate, self.number)
+
+    @property
+    def schedule(self) -> Schedule:
+        """Who trained each snapshot."""
+        return self.run.plans.schedule(self.run.replicate, self.number)
+
     @functools.cached_property
     def kept(self) -> tuple[signals.Signal, ...]:
         """The signals of every record that it leaves: phi, and what else the attacks with references read."""
@@ -215,7 +226,7 @@ class Audit:
         """Returns what it takes: the signals of all targets and references, as given and in the common layout."""
         run = self.run
         num_federations = len(self.replicates) + run.plans.references.federations
-        signals = 4 * num_federations * len(run.plans.schedule) * len(run.scored)
+        signals = 4 * num_federations * len(run.schedule) * len(run.scored)
         nbytes = 2 * signals * len(run.plans.signals)
         return chunks.Unit(fingerprint, self.replicates, self, steps=1.0, nbytes=nbytes, alone=True)
 

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedmia_jax import options, types
+from fedmia_jax import errors, options, types
 from fedmia_jax.schedule import Schedule
 
-ORDERS = ("fixed", "random")
+NO_REPEAT = "random_no_repeat"
+ORDERS = ("fixed", "random", NO_REPEAT)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,12 @@ class Options:
     cycles: int = options.option(5, "rounds over all nodes; 0: only the centralised baseline", low=0)
     local_epochs: int = options.option(100, "epochs of one visit", low=1)
     order: str = options.option(
-        "fixed", "order of the nodes in a cycle; random: drawn for each cycle, known to everybody", choices=ORDERS
+        "fixed",
+        "order of the nodes in a cycle; random: drawn for each cycle; random_no_repeat: no node twice in a row",
+        choices=ORDERS,
+    )
+    order_shared: bool = options.option(
+        True, "one draw of the order for all replicates and references; else each draws its own"
     )
 
 
@@ -160,14 +166,34 @@ def shapes_of(tree: Any) -> str:
     return ", ".join(str(list(leaf.shape)) for leaf in jax.tree.leaves(tree))
 
 
+def is_drawn(kind: str, *, nodes: int) -> bool:
+    """Returns whether an order of some nodes is left to chance: two nodes that never repeat go in turn."""
+    return nodes > 1 and (kind == "random" or (kind == NO_REPEAT and nodes > 2))
+
+
 def draw_order(kind: str, generator: np.random.Generator, *, nodes: int, cycles: int) -> np.ndarray:
     """Draws who trains when: i32[C, N].
 
     Args:
-      kind: one of `ORDERS`.
+      kind: one of `ORDERS`. Without repetition every cycle is drawn evenly from the orders that do not begin with the
+        node that the last one ended with; two nodes have one such order, the fixed one.
       generator: of the order alone.
       nodes: N.
       cycles: C.
+
+    Raises:
+      InputError: one node, which can but repeat itself.
     """
+    if kind == NO_REPEAT and nodes < 2:
+        raise errors.InputError(
+            f"federation.order={kind!r}: federation.nodes={nodes} would train twice in a row; take two nodes or more, "
+            "or another order"
+        )
     fixed = np.broadcast_to(np.arange(nodes, dtype=np.int32), (cycles, nodes))
-    return fixed if kind == "fixed" else generator.permuted(fixed, axis=1).astype(np.int32)
+    if not is_drawn(kind, nodes=nodes):
+        return fixed
+    order = generator.permuted(fixed, axis=1).astype(np.int32)
+    for cycle in range(1, cycles if kind == NO_REPEAT else 0):
+        while order[cycle, 0] == order[cycle - 1, -1]:
+            order[cycle] = generator.permutation(nodes)
+    return order

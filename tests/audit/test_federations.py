@@ -1,13 +1,14 @@
 """Federations in different orders: one layout by visit, and the same findings whatever the order of what is alike."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import polars as pl
 import pytest
 
 from fedmia_jax.attacks import trajectory
-from fedmia_jax.audit import api, evidence, federations
+from fedmia_jax.audit import api, evidence, federations, views
 from fedmia_jax.schedule import Schedule
 
 NODES, CYCLES, TARGETS, REFERENCES, RECORDS = 4, 3, 2, 10, 240
@@ -139,3 +140,84 @@ def test_a_visit_that_some_do_not_make_is_refused(twins):
     known = dataclasses.replace(shuffled.references, schedule=other)
     with pytest.raises(ValueError, match="not the same nodes train in the same cycles"):
         api.audit(dataclasses.replace(shuffled, references=known), ("sequence_lira",), ("coordinator",))
+
+
+def naive_places(schedule, insiders):
+    """What each insider received and trained, cycle by cycle; what it trained where nothing came before."""
+    places = []
+    for cycle, node in itertools.product(range(schedule.cycles), insiders):
+        (own,) = [t for t in range(len(schedule)) if (schedule.cycle[t], schedule.trainer[t]) == (cycle, node)]
+        places += [max(own - 1, 0), own]
+    return places
+
+
+@pytest.mark.parametrize("insiders", [(), (1,), (0, 2)], ids=str)
+def test_who_does_not_know_the_order_sees_each_snapshot_once_and_nobody_in_it(insiders):
+    rng = np.random.default_rng(1)
+    for schedule in draw_orders(rng, 5):
+        layout = views.Layout(False, insiders)
+        places = federations.without_order(schedule, layout)
+        assert places.tolist() == (naive_places(schedule, insiders) if insiders else list(range(len(schedule))))
+        mask = views.handled(schedule, insiders) if insiders else np.ones(len(schedule), bool)
+        sight = federations.make_unordered_sight(schedule, mask, places)
+        seen = places[np.asarray(sight.mask)]
+        assert sorted(seen.tolist()) == np.flatnonzero(mask).tolist()
+        assert (np.asarray(sight.before) == -1).all()
+        assert (np.asarray(sight.visits) == -1).all()
+        assert sight.visits.shape == (CYCLES, NODES)
+
+
+UNORDERED = ("outsider", "insider:2", "coalition:{2,3}", "coordinator")
+
+
+@pytest.fixture(scope="module")
+def both_readings(twins, short_fits, quick_compilation):
+    """The same federations, read by who knows the order and by who does not."""
+    _, shuffled = twins
+    named = [view + suffix for view in UNORDERED for suffix in ("", views.UNORDERED)]
+    with quick_compilation():
+        return api.audit(shuffled, NAMES, (*named, "insider_unordered"))
+
+
+def test_who_does_not_know_the_order_learns_less_of_a_node(both_readings):
+    """The same records, members and non-members; no attack that asks who trained what."""
+    table = both_readings.intervals.filter(attacked="node")
+    auc = {(attack, view): value for attack, view, value in table.select("attack", "view", "auc").rows()}
+    for view in ("coalition:{2,3}", "coordinator"):
+        assert auc["sequence_lira", view] > auc["sequence_lira", f"{view}_unordered"] + 0.02
+        assert ("delta_phi", view) in auc
+        assert ("delta_phi", f"{view}_unordered") not in auc
+    assert auc["sequence_lira", "coordinator_unordered"] > 0.6  # the law of a member is a mixture
+    assert {view for attack, view in auc if attack == "peers"} == {"coalition:{2,3}", "coordinator"}
+    for name in ("loss", "lira_online", "trajectory"):
+        assert all((name, view + suffix) in auc for view in UNORDERED for suffix in ("", "_unordered"))
+    assert table["auc"].null_count() == 0
+
+
+def test_who_does_not_know_the_order_reads_the_last_snapshot(both_readings, twins):
+    _, shuffled = twins
+    read = both_readings.rows.filter(attack="loss", view="coordinator_unordered")
+    for row in read.iter_rows(named=True):
+        assert row["snapshot"] == shuffled.schedule.at(row["replicate"]).label(NODES * CYCLES - 1)
+    members = both_readings.rows.filter(attack="loss").group_by("attacked").agg(pl.col("num_members").unique().len())
+    assert members["num_members"].max() <= TARGETS
+
+
+def test_without_the_order_nobody_names_the_node(both_readings):
+    """Nodes are exchangeable: 1 in 4 by chance for who sees everything, 1 in 3 for an insider."""
+    for view, candidates, parties in (("coordinator", 4, 1), ("insider", 3, 4), ("coalition:{2,3}", 2, 1)):
+        named = both_readings.attribution.filter(way="sequence_lira", view=f"{view}_unordered")
+        assert named["candidates"].unique().to_list() == [candidates]
+        assert named["parties"].unique().to_list() == [parties]
+        right = named.filter(named["true"] == named["named"])["count"].sum() / named["count"].sum()
+        assert abs(right - 1 / candidates) < 0.1
+    known = both_readings.attribution.filter(way="sequence_lira", view="coordinator")
+    assert known.filter(known["true"] == known["named"])["count"].sum() / known["count"].sum() > 0.6
+    ways = both_readings.attribution.filter(pl.col("view").str.ends_with("_unordered"))["way"].unique()
+    assert set(ways) == {"sequence_lira", "trajectory"}
+
+
+def test_references_in_the_order_of_the_targets_tell_it(twins):
+    regular, _ = twins
+    with pytest.raises(ValueError, match=r"references\.schedule: None, so that references go in the targets' order"):
+        api.audit(regular, ("sequence_lira",), ("coordinator_unordered",))

@@ -150,6 +150,33 @@ def test_a_view_that_does_not_exist(name):
         views.make_view(name, cyclic())
 
 
+UNORDERED = ("outsider", "insider:2", "coalition:{1,3}", "coordinator")
+
+
+@pytest.mark.parametrize("name", UNORDERED)
+def test_without_the_order_a_party_sees_and_attacks_the_same(name):
+    (known,), (party,) = views.make_view(name, cyclic()), views.make_view(name + views.UNORDERED, cyclic())
+    np.testing.assert_array_equal(known.mask, party.mask)
+    assert (party.name, party.attacked) == (f"{name}_unordered", known.attacked)
+    assert known.layout == views.BY_VISIT
+    insiders = {"insider:2": (1,), "coalition:{1,3}": (0, 2)}.get(name, ())
+    assert party.layout == views.Layout(False, insiders)
+    assert views.needs_drawn_order(party.name)
+    assert not views.needs_drawn_order(name)
+
+
+@pytest.mark.parametrize("name", ["bracket:1", "all_coalitions:2", "coordinator_secure", "bracket", "coordinator_p2p"])
+def test_a_view_that_is_made_of_the_order(name):
+    with pytest.raises(errors.InputError, match="there is no such view without knowledge of the order; only of outsid"):
+        views.make_view(name + views.UNORDERED, cyclic())
+
+
+def test_nodes_that_train_side_by_side_have_no_order():
+    schedule = Schedule([0, 1, -1], [[-1, -1], [-1, -1], [0, 1]], [0, 0, 0], np.ones((3, 2), bool))
+    with pytest.raises(errors.InputError, match="'coordinator_unordered': nodes do not train one after the other here"):
+        views.make_view("coordinator_unordered", schedule)
+
+
 def test_a_party_that_sees_nothing_is_refused():
     schedule = Schedule.sequential(np.array([[0, 1]]), nodes=3)
     with pytest.raises(errors.InputError, match=r"attack\.views='insider:3': insider:3 sees no snapshot"):

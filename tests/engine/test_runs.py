@@ -70,24 +70,48 @@ def test_levels_of_defences_are_traced_and_decide_no_program():
 
 def test_a_fixed_order_is_cyclic():
     made = plans()
-    np.testing.assert_array_equal(made.order, [[0, 1, 2]] * 2)
-    assert [made.schedule.label(snapshot) for snapshot in range(6)] == ["C1N1", "C1N2", "C1N3", "C2N1", "C2N2", "C2N3"]
+    np.testing.assert_array_equal(made.order(), [[0, 1, 2]] * 2)
+    assert [made.schedule().label(snapshot) for snapshot in range(6)] == [
+        "C1N1",
+        "C1N2",
+        "C1N3",
+        "C2N1",
+        "C2N2",
+        "C2N3",
+    ]
     assert made.snapshots_per_cycle == 3
     averaging = plans(federation__kind="toys.protocol:MEAN")
     assert averaging.snapshots_per_cycle == 4
-    assert averaging.schedule.label(3) == "C1"
+    assert averaging.schedule().label(3) == "C1"
 
 
 def test_a_random_order_depends_on_the_seed_and_is_everybodys():
     def order(**values):
-        return plans(federation__order="random", federation__cycles=8, **values).order
+        return plans(federation__order="random", federation__cycles=8, **values).order()
 
     generator = randomness.make_generator(0, 0, randomness.Purpose.ORDER)
     np.testing.assert_array_equal(order(), contract.draw_order("random", generator, nodes=3, cycles=8))
     np.testing.assert_array_equal(order(), order(training__learning_rate=0.5, shadow__count=5))
     assert not np.array_equal(order(), order(seed=1))
     first, second = prepare(**{"federation.order": "random", "replicates": 2})
-    np.testing.assert_array_equal(first.plans.order, second.plans.order)
+    assert first.schedule is second.schedule is first.plans.schedule(reference=3)
+
+
+def test_orders_of_their_own_come_from_fixed_indices():
+    made = plans(federation__order="random", federation__cycles=8, federation__order_shared=False)
+    orders = [
+        made.order(0),
+        made.order(1),
+        made.order(reference=0),
+        made.order(reference=1),
+        made.order(5, reference=0),
+    ]
+    assert len({order.tobytes() for order in orders}) == 4  # a reference is the same for every replicate
+    for number, drawn_by in enumerate((0, 1, references.FIRST_REFERENCE, references.FIRST_REFERENCE + 1)):
+        generator = randomness.make_generator(0, drawn_by, randomness.Purpose.ORDER)
+        expected = contract.draw_order("random", generator, nodes=3, cycles=8)
+        np.testing.assert_array_equal(orders[number], expected)
+    np.testing.assert_array_equal(made.schedule(reference=1).trainer, orders[3].reshape(-1))
 
 
 def test_points_that_draw_alike_share_their_records():
@@ -130,10 +154,27 @@ REFUSED = [
     ({"attack__names": ("loss", "lira_online")}, "shadow.federations=0: attack.names='lira_online' compares with"),
     ({"attack__views": ()}, "attack.views=(): name a view; "),
     ({"attack__views": ("insider:9",)}, "attack.views='insider:9': expected one number between 1 and 3"),
+    (
+        {"federation__order": "random_no_repeat", "federation__nodes": 1},
+        "federation.order='random_no_repeat': federation.nodes=1 would train twice in a row; take two nodes",
+    ),
+    (
+        {"attack__views": ("insider:2_unordered",), "federation__order": "random"},
+        "attack.views='insider:2_unordered': federation.order='random' of 3 nodes with federation.order_shared=True is",
+    ),
+    (
+        {
+            "attack__views": ("coordinator_unordered",),
+            "federation__order": "random",
+            "federation__order_shared": False,
+            "shadow__kind": "federated",
+        },
+        "attack.views='coordinator_unordered': shadow.kind='federated' trains shadows in the target's order",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("values", "line"), REFUSED, ids=[next(iter(values)) for values, _ in REFUSED])
+@pytest.mark.parametrize(("values", "line"), REFUSED, ids=[" ".join(values) for values, _ in REFUSED])
 def test_what_cannot_be_run_is_refused_before_records_are_read(values, line):
     with pytest.raises(errors.InputError) as caught:
         runs.check(plans(**values))
@@ -147,5 +188,5 @@ def test_the_usual_settings_are_not_refused(cycles):
 
 def test_without_cycles_there_is_no_snapshot():
     made = plans(federation__cycles=0)
-    assert made.order.shape == (0, 3)
-    assert len(made.schedule) == made.snapshots_per_cycle == 0
+    assert made.order().shape == (0, 3)
+    assert len(made.schedule()) == made.snapshots_per_cycle == 0

@@ -55,7 +55,15 @@ SIZES = [of_size(1, 0.7, tpr=0.35), of_size(2, 0.8, tpr=0.45)]
 COALITIONS = pl.DataFrame({"attack": ["sequence_lira"], "size": [1], "party": ["insider:1"], "attacked": ["N3"]})
 NAMING = pl.DataFrame(
     [
-        {"way": "delta_phi", "view": "coordinator", "true": true, "named": named, "count": count}
+        {
+            "way": "delta_phi",
+            "view": "coordinator",
+            "parties": 1,
+            "candidates": 2,
+            "true": true,
+            "named": named,
+            "count": count,
+        }
         for true, named, count in (("N1", "N1", 9), ("N1", "N2", 1), ("N2", "N1", 3), ("N2", "N2", 7))
     ]
 )

@@ -181,10 +181,15 @@ def _coalitions(rows: pl.DataFrame) -> tables.Table:
 
 def _naming(attribution: pl.DataFrame) -> tables.Table:
     """How often the node is named that held a record."""
-    nodes = attribution["true"].n_unique()
     lines = []
     for (way, view), rows in attribution.group_by("way", "view", maintain_order=True):
         right, total = int(rows.filter(pl.col("true") == pl.col("named"))["count"].sum()), int(rows["count"].sum())
-        lines.append([str(way), str(view), _cell(right / total, *intervals.clopper_pearson(right, total))])
-    caption = f"Of {total:,} member records; by chance {1 / nodes:.3f}. 95% intervals: Clopper-Pearson."
-    return tables.Table("Which node held the record? (top-1)", ["named by", "view", "right"], lines, caption, left=2)
+        parties, candidates = int(rows["parties"][0]), int(rows["candidates"][0])
+        named = _cell(right / total, *intervals.clopper_pearson(right // parties, total // parties))
+        lines.append([str(way), str(view), named, _short(1 / candidates, 3), f"{total // parties:,}"])
+    caption = (
+        "Insiders name one of the other nodes, for the records of those. 95% intervals: Clopper-Pearson, of the "
+        "records that a party names a node for on average."
+    )
+    header = ["named by", "view", "right", "by chance", "records"]
+    return tables.Table("Which node held the record? (top-1)", header, lines, caption, left=2)
