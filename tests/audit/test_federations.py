@@ -167,30 +167,23 @@ def test_who_does_not_know_the_order_sees_each_snapshot_once_and_nobody_in_it(in
         assert sight.visits.shape == (CYCLES, NODES)
 
 
-UNORDERED = ("outsider", "insider:2", "coalition:{2,3}", "coordinator")
-
-
 @pytest.fixture(scope="module")
-def both_readings(twins, short_fits, quick_compilation):
+def both_readings(twins, quick_compilation):
     """The same federations, read by who knows the order and by who does not."""
     _, shuffled = twins
-    named = [view + suffix for view in UNORDERED for suffix in ("", views.UNORDERED)]
+    names = ("outsider_unordered", "insider", "insider_unordered", "coordinator", "coordinator_unordered")
     with quick_compilation():
-        return api.audit(shuffled, NAMES, (*named, "insider_unordered"))
+        return api.audit(shuffled, ("loss", "calibration", "delta_phi", "sequence_lira"), names)
 
 
 def test_who_does_not_know_the_order_learns_less_of_a_node(both_readings):
     """The same records, members and non-members; no attack that asks who trained what."""
     table = both_readings.intervals.filter(attacked="node")
     auc = {(attack, view): value for attack, view, value in table.select("attack", "view", "auc").rows()}
-    for view in ("coalition:{2,3}", "coordinator"):
-        assert auc["sequence_lira", view] > auc["sequence_lira", f"{view}_unordered"] + 0.02
-        assert ("delta_phi", view) in auc
-        assert ("delta_phi", f"{view}_unordered") not in auc
+    assert auc["sequence_lira", "coordinator"] > auc["sequence_lira", "coordinator_unordered"] + 0.02
     assert auc["sequence_lira", "coordinator_unordered"] > 0.6  # the law of a member is a mixture
-    assert {view for attack, view in auc if attack == "peers"} == {"coalition:{2,3}", "coordinator"}
-    for name in ("loss", "lira_online", "trajectory"):
-        assert all((name, view + suffix) in auc for view in UNORDERED for suffix in ("", "_unordered"))
+    assert {view for attack, view in auc if attack == "delta_phi"} == {"coordinator"}
+    assert len(auc) == 3 * 5 + 1
     assert table["auc"].null_count() == 0
 
 
@@ -199,13 +192,11 @@ def test_who_does_not_know_the_order_reads_the_last_snapshot(both_readings, twin
     read = both_readings.rows.filter(attack="loss", view="coordinator_unordered")
     for row in read.iter_rows(named=True):
         assert row["snapshot"] == shuffled.schedule.at(row["replicate"]).label(NODES * CYCLES - 1)
-    members = both_readings.rows.filter(attack="loss").group_by("attacked").agg(pl.col("num_members").unique().len())
-    assert members["num_members"].max() <= TARGETS
 
 
 def test_without_the_order_nobody_names_the_node(both_readings):
     """Nodes are exchangeable: 1 in 4 by chance for who sees everything, 1 in 3 for an insider."""
-    for view, candidates, parties in (("coordinator", 4, 1), ("insider", 3, 4), ("coalition:{2,3}", 2, 1)):
+    for view, candidates, parties in (("coordinator", 4, 1), ("insider", 3, 4)):
         named = both_readings.attribution.filter(way="sequence_lira", view=f"{view}_unordered")
         assert named["candidates"].unique().to_list() == [candidates]
         assert named["parties"].unique().to_list() == [parties]
@@ -214,7 +205,7 @@ def test_without_the_order_nobody_names_the_node(both_readings):
     known = both_readings.attribution.filter(way="sequence_lira", view="coordinator")
     assert known.filter(known["true"] == known["named"])["count"].sum() / known["count"].sum() > 0.6
     ways = both_readings.attribution.filter(pl.col("view").str.ends_with("_unordered"))["way"].unique()
-    assert set(ways) == {"sequence_lira", "trajectory"}
+    assert set(ways) == {"sequence_lira"}
 
 
 def test_references_in_the_order_of_the_targets_tell_it(twins):

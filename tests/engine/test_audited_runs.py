@@ -157,3 +157,24 @@ def test_a_replicate_by_itself_is_audited_with_the_same_key(finished, evidence):
     assert dataclasses.replace(alone, replicate=0).key(
         randomness.Purpose.ATTACK, collection.AUDIT
     ) == randomness.make_key(0, 0, randomness.Purpose.ATTACK, collection.AUDIT)
+
+
+def test_federations_in_orders_of_their_own(finished, run_sweep, tmp_path):
+    """Every federation trains in the order that its schedule says, and both readings of it are in the tables."""
+    values = parsing.nest(finished.settings.flat)
+    values["federation"] |= {"order": "random", "order_shared": False}
+    values["attack"] |= {"names": ("loss", "calibration"), "views": ("coordinator", "coordinator_unordered")}
+    runs, table = run_sweep(values, tmp_path / "run")
+    planned = planning.make_plan(runs)
+    gathered = collection.gather(planned, artifacts.Artifacts(tmp_path / "run" / "artifacts"), runs)
+    assert [recipe.references for recipe in planned.recipes] == [planned.recipes[0].references] * 2
+    drawn = []
+    for arrays, schedule in ((gathered, gathered.schedule), (gathered.references, gathered.references.schedule)):
+        for index, (phi, owners) in enumerate(zip(arrays.phi, arrays.owners, strict=True)):
+            of_node = np.stack([phi[:, owners == node].mean(axis=1) for node in range(3)])  # of who trained last
+            assert of_node.argmax(axis=0).tolist() == schedule.at(index).trainer.tolist()
+            drawn.append(schedule.at(index).trainer.tobytes())
+    assert len(set(drawn)) > 10
+    last = table.filter(attack="loss", view="coordinator_unordered", attacked="N1").sort("replicate")["node"]
+    assert last.to_list() == [int(run.schedule.trainer[-1]) + 1 for run in runs]
+    assert set(table.filter(attack="calibration")["view"]) == {"snapshot", "coordinator", "coordinator_unordered"}
