@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from fedmia_jax.audit import coalitions, intervals, pooling, resampling, roc, rows, scoring, views
 
 ALL, OWN = "all", "own"  # of what the other view shows: all snapshots, or all that the node received or trained
+ORDER = "order"  # the same snapshots, and who trained them
 DRAWS = resampling.Resampled._fields
 DRAWS_SCHEMA: Mapping[str, Any] = {
     "attack": pl.String,
@@ -66,7 +67,7 @@ class Wider(NamedTuple):
 
     view: str
     other: str
-    sees: str  # `ALL` or `OWN`
+    sees: str  # `ALL`, `OWN` or `ORDER`
 
 
 def make_draws(pooled: pooling.Pooled, nodes: int) -> list[dict[str, Any]]:
@@ -130,7 +131,8 @@ def wider_views(scorer: scoring.Scorer) -> list[Wider]:
     """Returns the pairs of views of which one shows more, at every node that both attack.
 
     One shows more where each of its parties sees all that any party of the other sees (`ALL`), or all that the other
-    sees of the snapshots that the attacked node received or trained (`OWN`); and somewhere something beside it.
+    sees of the snapshots that the attacked node received or trained (`OWN`); and somewhere something beside it. Or it
+    shows the same to who also knows the order in which nodes train (`ORDER`).
     """
     known, single = scorer.known, [view for view in scorer.observers if not scoring.is_many(view)]
     own = {
@@ -139,7 +141,11 @@ def wider_views(scorer: scoring.Scorer) -> list[Wider]:
     masks = {view: _masks(scorer, view) for view in single}
     found = []
     for view, other in itertools.permutations(single, 2):
-        if _shows_more(masks[view], masks[other], dict.fromkeys(own, np.True_)):
+        if other == view + views.UNORDERED:
+            found.append(Wider(view, other, ORDER))
+        elif views.needs_drawn_order(view) and not views.needs_drawn_order(other):
+            continue  # it may show more, but not who trained what
+        elif _shows_more(masks[view], masks[other], dict.fromkeys(own, np.True_)):
             found.append(Wider(view, other, ALL))
         elif _shows_more(masks[view], masks[other], own):
             found.append(Wider(view, other, OWN))

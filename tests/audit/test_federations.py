@@ -185,6 +185,11 @@ def test_who_does_not_know_the_order_learns_less_of_a_node(both_readings):
     assert {view for attack, view in auc if attack == "delta_phi"} == {"coordinator"}
     assert len(auc) == 3 * 5 + 1
     assert table["auc"].null_count() == 0
+    pairs = both_readings.comparisons.filter(attack="sequence_lira", other_attack="sequence_lira")
+    by_order = pairs.filter(sees="order").select("view", "other_view").rows()
+    assert set(by_order) == {("insider", "insider_unordered"), ("coordinator", "coordinator_unordered")}
+    more = pairs.filter(pl.col("view").str.ends_with("_unordered"))["other_view"]
+    assert more.str.ends_with("_unordered").all()
 
 
 def test_who_does_not_know_the_order_reads_the_last_snapshot(both_readings, twins):

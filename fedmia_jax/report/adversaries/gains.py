@@ -11,7 +11,11 @@ from fedmia_jax.report import tables
 
 NUMBERS = {"auc": "AUC", "tpr_at_fpr_0.01": "TPR at 1% FPR", "tpr_at_fpr_0.001": "TPR at 0.1% FPR"}
 OVER = ("lira_online", "rmia_online", "base_online", "sequence_lira", "trajectory")  # attacks that are shown
-SEES = {comparisons.ALL: "all that the other sees", comparisons.OWN: "more of the node's snapshots"}
+SEES = {
+    comparisons.ALL: "all that the other sees",
+    comparisons.OWN: "more of the node's snapshots",
+    comparisons.ORDER: "who trained what",
+}
 HOW = (
     "Differences on one node, on the same records and replicates, which are drawn anew for both at once; 95% "
     "intervals, each by itself. Only nodes that both attack count."
