@@ -104,7 +104,7 @@ def test_a_wrong_type_is_one_line(name, value, line):
         ("training.learning_rate", float("nan"), "training.learning_rate=nan: must be a finite number"),
         ("training.optimizer", "lion", "training.optimizer='lion': must be one of adam, sgd"),
         ("compute.precision", "low", "compute.precision='low': must be one of highest, high, default"),
-        ("federation.order", "sorted", "federation.order='sorted': must be one of fixed, random"),
+        ("federation.order", "sorted", "federation.order='sorted': must be one of fixed, random, random_no_repeat"),
         ("seed", 2**31, "seed=2147483648: must be between 0 and 2.14748e+09"),
     ],
 )

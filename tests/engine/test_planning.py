@@ -7,6 +7,7 @@ import dataclasses
 
 import pytest
 
+from fedmia_jax import defenses, options
 from fedmia_jax.config import schema, sweeps
 from fedmia_jax.engine import influence, planning, runs, tasks
 
@@ -60,6 +61,7 @@ CHANGES = [
     ("federation.centralised_epochs", 3, ALL - {"federations"}),
     ("federation.carry_optimizer_state", True, {"federations"}),
     ("federation.order", "random", {"federations"}),
+    ("federation.order_shared", False, {"federations"}),
     ("shadow.count", 3, ALL),
     ("shadow.epochs", 3, ALL),
     ("shadow.num_train", 60, ALL),
@@ -94,6 +96,8 @@ def test_what_is_listed_above_is_every_field_that_there_is():
         "attack.epsilon_cell", "attack.epsilon_delta", "attack.strongest",
         "attack.rmia_temperature", "attack.rmia_softmax", "attack.base_temperature", "attack.base_scale",
     }  # fmt: skip
+    of_defences = options.declared(*(factory.options for factory in defenses.DEFENSES.values()))  # none is named here
+    without_influence |= {f"defense.{name}" for name in of_defences}
     assert listed | without_influence == declared_by_the_package()
 
 
