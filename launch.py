@@ -20,6 +20,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, lambda *_: (print("interrupted", file=sys.stderr, flush=True), os._exit(130)))
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 import jax
@@ -30,7 +31,7 @@ from fedmia_jax import data, errors, files, registry, report
 from fedmia_jax.config import flags as command_line
 from fedmia_jax.config import sweeps
 from fedmia_jax.data import arrays, dataset
-from fedmia_jax.engine import benchmark, devices, experiment, lab, outline, progress, runs
+from fedmia_jax.engine import benchmark, devices, experiment, guarantees, lab, outline, progress, runs
 from fedmia_jax.report import tables
 from fedmia_jax.storage import workdir as workdirs
 
@@ -129,6 +130,7 @@ def run(values: flags.FlagValues, console: rich.console.Console) -> None:
         console.print(title, highlight=False, soft_wrap=True)
         place = lab.Lab(workdirs.Workdir(pathlib.Path(path)), shown, **memory)  # the folder is not made
         print_outline(experiment.explain(place, every_run), console)
+        print_promises(every_run, swept.names, console)
         return
     with workdirs.open_workdir(path, described, records=prints, title=title, warn=shown.warn) as workdir:
         console.print(f"{title}\nresults in {workdir.path}", highlight=False, soft_wrap=True)
@@ -187,6 +189,13 @@ def measure(values: flags.FlagValues, console: rich.console.Console) -> None:
 def print_outline(content: outline.Outline, console: rich.console.Console) -> None:
     """Prints a table of the engine."""
     console.print(to_table(content).to_rich())
+
+
+def print_promises(every_run: Sequence[runs.Run], swept: Sequence[str], console: rich.console.Console) -> None:
+    """Prints what defences promise, if they do."""
+    stated = guarantees.tabulate(every_run)
+    if not stated.is_empty():
+        console.print(report.guarantees.make_table(stated, swept=swept).to_rich())
 
 
 def to_table(content: outline.Outline) -> tables.Table:

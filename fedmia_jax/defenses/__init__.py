@@ -49,6 +49,19 @@ class Chosen:
         """The traced options of each defence by name."""
         return tuple({name: getattr(group, name) for name in options.traced(type(group))} for group in self.groups)
 
+    def guarantees(self, use: contract.Use) -> list[tuple[str, contract.Guarantee]]:
+        """Returns what each defence promises, with its name.
+
+        Raises:
+          InputError: the use makes a promise void.
+        """
+        stated: list[tuple[str, contract.Guarantee]] = []
+        for name, group in zip(self.names, self.groups, strict=True):
+            state = find(name).guarantees
+            with registry.calling(name, field="defense.names"):
+                stated += [(name, guarantee) for guarantee in (state(group, use) if state else ())]
+        return stated
+
     def make(self) -> contract.Defended:
         """Returns the defences, made from their static options."""
         static, made = self.static.groups, []

@@ -59,6 +59,46 @@ class Defense:
     answer: Callable[[jax.Array, Levels], jax.Array] | None = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Use:
+    """How a federation uses the records of its nodes; all of it is public.
+
+    Attributes:
+      num_features: D.
+      node_sizes: records of each node.
+      batch_size: B.
+      cycles: C, visits of each node.
+      local_epochs: of a visit.
+      carries_optimizer_state: whether it is handed on with the parameters.
+    """
+
+    num_features: int
+    node_sizes: tuple[int, ...]
+    batch_size: int
+    cycles: int
+    local_epochs: int
+    carries_optimizer_state: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Guarantee:
+    """One statement of differential privacy.
+
+    Attributes:
+      protects: the adjacency, what may differ between two federations.
+      against: from whom.
+      epsilon: at most this, infinite where nothing is promised.
+      delta: but for so much probability.
+      how: the accountant.
+    """
+
+    protects: str
+    against: str
+    epsilon: float
+    delta: float
+    how: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Factory:
     """A defence in a registry.
@@ -66,10 +106,13 @@ class Factory:
     Attributes:
       make: `(options) -> Defense`; traced options stand at their defaults there, their values come as levels.
       options: the group of options that it reads, declared beside it.
+      guarantees: `(options, Use) -> tuple[Guarantee, ...]`, what it promises; None where it promises nothing. It raises
+        `InputError` where the use makes its promise void.
     """
 
     make: Callable[[Any], Defense]
     options: type = options.NoOptions
+    guarantees: Callable[[Any, Use], tuple[Guarantee, ...]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedmia_jax import options, types
-from fedmia_jax.defenses import contract
+from fedmia_jax import errors, options, types
+from fedmia_jax.defenses import accounting, contract
 
 _NOISE = "standard deviation of the noise on every parameter, as a multiple of the norm that it is clipped to"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Update:
+class Update(accounting.Options):
     """Of the update of a node's visit."""
 
     update_clip: float = options.option(
@@ -29,7 +29,7 @@ class Update:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Output:
+class Output(accounting.Options):
     """Of all that training has changed."""
 
     output_clip: float = options.option(
@@ -92,5 +92,55 @@ def make_output_perturbation(settings: Output) -> contract.Defense:
     return contract.Defense(publish=publish)
 
 
-UPDATE_NOISE = contract.Factory(make_update_noise, Update)
-OUTPUT_PERTURBATION = contract.Factory(make_output_perturbation, Output)
+def release_epsilon(noise_multiplier: float, num_releases: int, delta: float) -> float:
+    """Returns the epsilon of perturbed changes, whatever of the records behind them differs.
+
+    Both of two changes lie within the norm that they are clipped to, so they are at most twice that norm apart; that
+    is so for one record as for all, since training says no less about the one.
+
+    Args:
+      noise_multiplier: standard deviation of the noise over the norm.
+      num_releases: of changes that read the same records.
+      delta: between 0 and 1.
+    """
+    return accounting.gaussian_epsilon(noise_multiplier / 2, num_releases, delta)
+
+
+def state_update_noise(settings: Update, use: contract.Use) -> tuple[contract.Guarantee, ...]:
+    """States the epsilon of a node over its visits.
+
+    Raises:
+      InputError: an optimizer's state would travel beside the perturbed parameters.
+    """
+    if use.carries_optimizer_state:
+        raise errors.InputError(
+            "federation.carry_optimizer_state=True: defense.names='update_noise' perturbs parameters, and an "
+            "optimizer's state would be handed on beside them as it is; set it to False"
+        )
+    return (
+        contract.Guarantee(
+            protects="the records of a node",
+            against="all other parties",
+            epsilon=release_epsilon(settings.update_noise, use.cycles, settings.delta),
+            delta=settings.delta,
+            how=f"Gaussian, {use.cycles:,} releases, exact",
+        ),
+    )
+
+
+def state_output_perturbation(settings: Output, use: contract.Use) -> tuple[contract.Guarantee, ...]:
+    """States the epsilon of the one model that is published."""
+    releases = min(use.cycles, 1)
+    return (
+        contract.Guarantee(
+            protects="the records of all nodes",
+            against="who sees the last model alone",
+            epsilon=release_epsilon(settings.output_noise, releases, settings.delta),
+            delta=settings.delta,
+            how="Gaussian, 1 release, exact",
+        ),
+    )[:releases]
+
+
+UPDATE_NOISE = contract.Factory(make_update_noise, Update, state_update_noise)
+OUTPUT_PERTURBATION = contract.Factory(make_output_perturbation, Output, state_output_perturbation)

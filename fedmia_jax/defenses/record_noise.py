@@ -93,5 +93,21 @@ def flip_epsilon(flip_probability: float) -> float:
     return math.log((1.0 - flipped) / flipped) if flipped else math.inf
 
 
-RANDOMISED_RESPONSE = contract.Factory(make_randomised_response, Flips)
+def state_flips(settings: Flips, use: contract.Use) -> tuple[contract.Guarantee, ...]:
+    """States the local epsilon of one bit and of all bits of a record; its label is not protected.
+
+    Args:
+      settings: flips drawn once are spent once, those drawn afresh once an epoch.
+      use: epochs over all visits, and the number of bits.
+    """
+    spent = use.cycles * use.local_epochs if settings.fresh_noise else 1
+    epsilon = spent * flip_epsilon(settings.flip_probability)
+    how = f"randomised response, {spent:,} draw{'s' if spent > 1 else ''}"
+    return tuple(
+        contract.Guarantee(protects=protects, against="everybody", epsilon=epsilon * bits, delta=0.0, how=how)
+        for protects, bits in (("a bit of a record", 1), ("a record but its label", use.num_features))
+    )
+
+
+RANDOMISED_RESPONSE = contract.Factory(make_randomised_response, Flips, state_flips)
 FEATURE_NOISE = contract.Factory(make_feature_noise, Gaussian)

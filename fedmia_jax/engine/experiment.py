@@ -13,7 +13,7 @@ import jax
 import polars as pl
 
 from fedmia_jax import errors
-from fedmia_jax.engine import audits, chunks, collection, kinds, lab, outline, plan, planning, runs, sizes
+from fedmia_jax.engine import audits, chunks, collection, guarantees, kinds, lab, outline, plan, planning, runs, sizes
 from fedmia_jax.storage import workdir as workdirs
 
 
@@ -30,6 +30,9 @@ def run(place: lab.Lab, every_run: Sequence[runs.Run]) -> pl.DataFrame:
     Raises:
       InputError: training or an attack of a single point went non-finite.
     """
+    stated = guarantees.tabulate(every_run)
+    if not stated.is_empty():
+        place.workdir.write_table(guarantees.NAME, stated)
     planned = planning.make_plan(every_run, keep_models=place.keep_models)
     sizes.check_units(planned.units, budget=place.budget)
     for kind in kinds.KINDS:

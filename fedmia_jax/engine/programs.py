@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedmia_jax import defenses, errors, protocols, registry, types
+from fedmia_jax import defenses, errors, protocols, randomness, registry, types
 from fedmia_jax.defenses import contract as defenses_contract
 from fedmia_jax.learning import networks, training
 from fedmia_jax.protocols import contract as protocols_contract
@@ -214,6 +214,29 @@ def make_train(learning: Learning, *, devices: tuple[jax.Device, ...], skip_empt
         return advance_many((records, epochs), (state, models))
 
     return Programs(lambda keys: start_many((), keys), advance)
+
+
+@functools.cache
+def check_training(learning: Learning, features_dtype: np.dtype) -> None:
+    """Traces one update, before anything is trained, so that a defence may refuse what it finds there.
+
+    Args:
+      learning: network, training and defences.
+      features_dtype: of the records.
+
+    Raises:
+      InputError: a defence cannot act on such records.
+    """
+    defended = learning.defences.make()
+    start, fit_fn = learning.make_start(defended), learning.make_fit(defended, skip_empty=False)
+    rows = jnp.zeros(1, jnp.int32)
+
+    def train(key: jax.Array) -> types.TrainState:
+        records = types.Records(jnp.zeros((1, learning.num_features), features_dtype), rows)
+        hyper = types.Hyper(jnp.zeros(()), jnp.zeros(()), defended.zero_levels)
+        return fit_fn(start(key), records, types.Shard(rows, rows == 0), hyper, key, (0, 1), key)
+
+    jax.eval_shape(train, jax.random.key(0, impl=randomness.GENERATOR))
 
 
 def _make_nodes(learning: Learning, *, skip_empty: bool) -> Callable[[jax.Array], protocols_contract.Node]:

@@ -18,6 +18,7 @@ from fedmia_jax.config import schema, sweeps
 from fedmia_jax.data import dataset as datasets
 from fedmia_jax.data import pools
 from fedmia_jax.data import references as reference_records
+from fedmia_jax.defenses import contract as defenses_contract
 from fedmia_jax.engine import programs, sizes
 from fedmia_jax.learning import networks, training
 from fedmia_jax.protocols import contract as protocols_contract
@@ -219,6 +220,19 @@ class Run:
         return self.plans.schedule(self.replicate)
 
     @property
+    def use(self) -> defenses_contract.Use:
+        """How the federation uses the records of its nodes."""
+        rounds = self.plans.rounds
+        return defenses_contract.Use(
+            num_features=self.dataset.features.shape[1],
+            node_sizes=tuple(int(size) for size in self.shards.sizes),
+            batch_size=self.plans.training.batch_size,
+            cycles=rounds.cycles,
+            local_epochs=rounds.local_epochs,
+            carries_optimizer_state=getattr(self.plans.protocol_options, "carry_optimizer_state", False),
+        )
+
+    @property
     def module(self) -> nn.Module:
         """The network that travels."""
         return networks.make_network(self.plans.network, num_classes=self.dataset.num_classes)
@@ -343,6 +357,9 @@ def prepare(points: Sequence[sweeps.Point]) -> list[Run]:
                     nodes=plans.rounds.nodes,
                     num_snapshots=plans.snapshots_per_cycle,
                 )
+            if plans.defences.names:
+                programs.check_training(run.learning, run.dataset.features.dtype)
+                plans.defences.guarantees(run.use)  # a void promise is refused here
             runs.append(run)
             if plans.shadows.kind == "federated":
                 pools.deal_like(runs[-1].shards, runs[-1].split.members[0])

@@ -7,7 +7,8 @@ import polars as pl
 import rich.console
 
 from fedmia_jax.audit import rows as audit_rows
-from fedmia_jax.report import adversaries, figures, paper, ranking, snapshots, tables
+from fedmia_jax.engine import guarantees as engine_guarantees
+from fedmia_jax.report import adversaries, figures, guarantees, paper, ranking, snapshots, tables
 from fedmia_jax.storage import workdir as workdirs
 
 TERMINAL_ROWS = 60  # points of a sweep that the terminal shows; report.md has all
@@ -48,6 +49,10 @@ def write(
         page = _of_adversaries(workdir, findings, results, title=title)
     else:
         page = _of_point(workdir, results, title=title)
+    if (stated := workdir.read_table(engine_guarantees.NAME)) is not None:
+        promised = guarantees.make_table(stated, swept=swept)
+        sections, shown = [*page.sections, promised.to_markdown()], [*page.shown, _shorten(promised)]
+        page = dataclasses.replace(page, sections=sections, shown=shown)
     for table in page.shown:
         console.print(table.to_rich())
     kind = "sequential federation" if snapshots.sequential(results) else "federation"

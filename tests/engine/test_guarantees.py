@@ -1,0 +1,95 @@
+"""What defences promise: stated as their formulas say, for the worst replicate, and refused where it is void."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from fedmia_jax import errors
+from fedmia_jax.config import parsing, sweeps
+from fedmia_jax.engine import guarantees, runs
+from fedmia_jax.report import guarantees as reported
+
+SMALL = {
+    "data": {"num_records": 400, "num_features": 12, "num_classes": 4, "num_federation": 120, "num_test": 100},
+    "federation": {"nodes": 3, "cycles": 2, "local_epochs": 4},
+    "shadow": {"count": 2},
+}
+
+
+def state(names, sweep=None, **values):
+    """The guarantees of a sweep over `SMALL`."""
+    flat = parsing.flat(SMALL) | {"defense.names": names} | values
+    return guarantees.tabulate(runs.prepare(sweeps.expand({**parsing.nest(flat), "sweep": sweep}).points))
+
+
+def gaussian_delta(epsilon, noise_multiplier):
+    """Delta of one release of a sum that a difference moves by 1; Balle and Wang (2018), Theorem 8."""
+    shift, slope = 0.5 / noise_multiplier, epsilon * noise_multiplier
+    normal = scipy.stats.norm.cdf
+    return normal(shift - slope) - math.exp(epsilon) * normal(-shift - slope)
+
+
+def test_noise_on_hand_offs_protects_a_node_over_its_visits():
+    """Two updates within a norm are twice the norm apart; two releases are one with less noise."""
+    stated = state(("update_noise",), {"defense.update_noise": [0.0, 2.0, 8.0]}, replicates=2)
+    assert stated["protects"].to_list() == ["the records of a node"] * 3
+    assert stated["epsilon"][0] == np.inf
+    for row, noise in zip(stated.rows(named=True)[1:], (2.0, 8.0), strict=True):
+        assert row["delta"] == 1e-5
+        np.testing.assert_allclose(gaussian_delta(row["epsilon"], noise / 2 / math.sqrt(2)), 1e-5, rtol=1e-4)
+    table = reported.make_table(stated, swept=("defense.update_noise",))
+    assert [row[0] for row in table.rows] == ["0.0", "2.0", "8.0"]
+    assert table.rows[0][4] == "infinite"
+
+
+def test_noise_on_the_last_model_protects_everybody_against_who_sees_it_alone():
+    (row,) = state(("output_perturbation",), **{"defense.output_noise": 6.0}).rows(named=True)
+    np.testing.assert_allclose(gaussian_delta(row["epsilon"], 3.0), 1e-5, rtol=1e-4)
+    assert state(("output_perturbation",), **{"federation.cycles": 0}).is_empty()
+
+
+@pytest.mark.parametrize(("fresh", "draws"), [(False, 1), (True, 8)])
+def test_flips_protect_bits_and_records(fresh, draws):
+    values = {"defense.flip_probability": 0.25, "defense.fresh_noise": fresh}
+    bit, record = state(("randomised_response",), **values).rows(named=True)
+    np.testing.assert_allclose([bit["epsilon"], record["epsilon"]], draws * np.log(3.0) * np.array([1, 12]))
+    assert bit["delta"] == 0.0
+
+
+def test_what_promises_nothing_says_nothing():
+    assert state(("weight_decay", "label_smoothing", "feature_noise")).is_empty()
+    assert state(()).is_empty()
+
+
+REFUSED = [
+    (
+        ("update_noise",),
+        {"federation.carry_optimizer_state": True},
+        "federation.carry_optimizer_state=True: defense.na",
+    ),
+    (("feature_noise", "randomised_response"), {}, "defense.names='randomised_response': flips bits, and the features"),
+    (
+        ("randomised_response",),
+        {"defense.flip_probability": 0.6},
+        "defense.flip_probability=0.6: must be between 0 and",
+    ),
+    (("feature_noise",), {"defense.feature_noise": -1.0}, "defense.feature_noise=-1.0: must be at least 0"),
+    (("update_noise",), {"defense.update_clip": 0.0}, "defense.update_clip=0.0: must be greater than 0"),
+    (("update_noise",), {"defense.update_noise": -0.1}, "defense.update_noise=-0.1: must be at least 0"),
+    (("output_perturbation",), {"defense.output_clip": -1.0}, "defense.output_clip=-1.0: must be greater than 0"),
+    (("update_noise",), {"defense.delta": 0.0}, "defense.delta=0.0: must be between"),
+    (("label_smoothing",), {"defense.label_smoothing": 1.5}, "defense.label_smoothing=1.5: must be between 0 and 1"),
+    (("weight_decay",), {"defense.weight_decay": -1.0}, "defense.weight_decay=-1.0: must be at least 0"),
+]
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "line"), REFUSED, ids=[f"{'+'.join(names)}-{n}" for n, (names, *_) in enumerate(REFUSED)]
+)
+def test_bad_settings_are_one_line(names, values, line):
+    with pytest.raises(errors.InputError) as caught:
+        state(names, **values)
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
