@@ -55,7 +55,7 @@ def test_hand_offs_are_perturbed_at_their_levels(handed, equal):
     """The two defences together are their composition; only the last model meets the second."""
     before, after = handed
     levels = ({"update_clip": 1.0, "update_noise": 0.3}, {"output_clip": 2.0, "output_noise": 0.1})
-    values = {**levels[0], **levels[1]}
+    values = {**levels[0], **levels[1], "delta": 1e-5}
     defended = defenses.choose(["update_noise", "output_perturbation"], values).make()
     key = jax.random.key(3)
     expected = hand_off.perturb(before, after, contract.draw_key(key, 0), clip=1.0, noise_multiplier=0.3)
