@@ -43,7 +43,6 @@ OF_UNNAMED_DEFENCES: dict[str, Any] = {  # which move nothing
     "defense.flip_probability": 0.25,
     "defense.feature_noise": 0.5,
     "defense.fresh_noise": True,
-    "defense.delta": 1e-6,
     "defense.update_clip": 2.0,
     "defense.update_noise": 0.5,
     "defense.output_clip": 2.0,
