@@ -65,6 +65,13 @@ class Shards:
         """Records of each party, i64[N]."""
         return self.mask.sum(axis=1)
 
+    def without(self, every: int | None) -> "Shards":
+        """Returns the shards without the slots that are held out: of each party one in so many, or none."""
+        if every is None:
+            return self
+        held = np.arange(every - 1, self.mask.shape[1], every)
+        return Shards(np.delete(self.indices, held, axis=1), np.delete(self.mask, held, axis=1))
+
     def owners(self, outside: Int[np.ndarray, " M"]) -> Int[np.ndarray, " M"]:
         """Owner of every row: the party's index, or what stands in `outside` i32[M], which is not changed."""
         owners = outside.copy()

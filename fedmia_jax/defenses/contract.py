@@ -32,6 +32,8 @@ class Defense:
     Attributes:
       records: `(batch, rows i32[B], record_key, step_key, levels) -> batch`, on a minibatch of a node's records;
         `record_key` is the same at every step and visit, so that `fold_in(record_key, row)` draws once for a record.
+      held_out: one in so many records of a node is held out, and a visit ends with the parameters of the epoch whose
+        loss on them is smallest.
       penalty: `(logits f32[B, K], labels i32[B], levels) -> f32[B]`, added to the cross-entropy of each record.
       sampling: batches are drawn record by record, each with chance B / n, and have at most so many times B records.
       weights: `(norms f32[b], levels) -> f32[b]`, what the gradient of each record is multiplied by, given its norm.
@@ -49,6 +51,7 @@ class Defense:
     records: Callable[[types.Records, jax.Array, jax.Array, jax.Array, Levels], types.Records] | None = None
     penalty: Callable[[jax.Array, jax.Array, Levels], jax.Array] | None = None
     sampling: float | None = None
+    held_out: int | None = None
     weights: Callable[[jax.Array, Levels], jax.Array] | None = None
     sums: Callable[[types.Params, jax.Array, Levels], types.Params] | None = None
     update: Callable[[Levels], optax.GradientTransformationExtraArgs] | None = None
@@ -136,6 +139,11 @@ class Defended:
         """Returns the most records of a batch where batches are drawn record by record, else None."""
         factors = [factor for _, factor in self.hooks("sampling")]
         return math.ceil(min(factors) * batch_size) if factors else None
+
+    @property
+    def held_out(self) -> int | None:
+        """One in so many records of a node is held out, None where none is."""
+        return min((every for _, every in self.hooks("held_out")), default=None)
 
     @property
     def zero_levels(self) -> tuple[dict[str, float], ...]:

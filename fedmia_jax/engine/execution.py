@@ -96,9 +96,11 @@ def federate_shadows(
     devices, fitting = place.devices, place.devices[:positions]
     fit = scoring.make_fit(run.module, run.plans.model_attacks, num_classes=run.dataset.num_classes, devices=fitting)
 
+    trained = [run.plans.trained(shards) for shards in task.shards]
+
     def read(cycle: int, snapshots: types.Params) -> dict[str, Any]:
         first = cycle * positions
-        members = [_trained_on(task.shards, trainer) for trainer in run.schedule.trainer[first:][:positions]]
+        members = [_trained_on(trained, trainer) for trainer in run.schedule.trainer[first:][:positions]]
         known = scoring.shadow_records(members, [run.split.non_members] * positions)
         by_snapshot = jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf), 1, 0), snapshots)  # [P, J, ...]
         keys = jnp.stack([run.key(randomness.Purpose.ATTACK, first + position) for position in range(positions)])
@@ -158,7 +160,7 @@ def _run_federations(
     """Federations of one shape; `read(cycle, snapshots [S, P, ...])` makes what is kept of a cycle."""
     run = stack.every_run[0]
     plans, rounds = run.plans, run.plans.rounds
-    batches = np.concatenate([-(-shards.sizes // plans.training.batch_size) for shards in stack.group])
+    batches = np.concatenate([-(-plans.trained(shards).sizes // plans.training.batch_size) for shards in stack.group])
     federation = programs.make_federate(
         run.learning,
         rounds.kind,

@@ -19,7 +19,7 @@ import numpy as np
 
 from fedmia_jax import defenses, errors, protocols, randomness, registry, types
 from fedmia_jax.defenses import contract as defenses_contract
-from fedmia_jax.learning import networks, training
+from fedmia_jax.learning import networks, stopping, training
 from fedmia_jax.protocols import contract as protocols_contract
 
 AXIS = "models"
@@ -243,6 +243,9 @@ def _make_nodes(learning: Learning, *, skip_empty: bool) -> Callable[[jax.Array]
     """What a protocol may do with a node, given the key of what defences draw once for a record."""
     defended = learning.defences.make()
     fit_fn = learning.make_fit(defended, skip_empty=skip_empty)
+    if defended.held_out is not None:
+        apply_fn = networks.make_apply(learning.network)
+        fit_fn = stopping.make_fit(fit_fn, apply_fn, every=defended.held_out)
     hand_off, fresh = defenses_contract.make_hand_off(defended), _make_fresh(learning, defended)
 
     def make_node(record_key: jax.Array) -> protocols_contract.Node:

@@ -68,6 +68,15 @@ class Plans:
         return defenses.choose(self.settings.get("defense.names"), self.settings.group("defense"))
 
     @functools.cached_property
+    def held_out(self) -> int | None:
+        """One in so many records of a node is held out."""
+        return self.defences.make().held_out
+
+    def trained(self, shards: pools.Shards) -> pools.Shards:
+        """Returns the records of nodes that they train on, which is all but those that are held out."""
+        return shards.without(self.held_out)
+
+    @functools.cached_property
     def references(self) -> reference_records.Options:
         """Reference federations."""
         return self.settings.read("shadow", reference_records.Options)
@@ -193,7 +202,7 @@ class Run:
         owners[self.dealt.test] = -1
         if self.tossed is not None:
             owners[self.tossed.indices[self.tossed.mask]] = -1
-        return self.shards.owners(owners)[self.scored]
+        return self.plans.trained(self.shards).owners(owners)[self.scored]
 
     @property
     def assigned(self) -> np.ndarray | None:
@@ -209,10 +218,14 @@ class Run:
 
     @property
     def reference_owners(self) -> np.ndarray:
-        """Owner of every scored record in every reference federation, i32[J, M]: the node's index, or -1."""
+        """Owner of every scored record in every reference federation, i32[J, M]: the node's index, or -1.
+
+        A record that a reference holds out counts as one outside, since no gradient is taken of it.
+        """
         outside = np.full(len(self.dataset.labels), -1, np.int32)
         assert self.audit is not None
-        return np.stack([shards.owners(outside)[self.scored] for shards in self.audit.references])
+        trained = [self.plans.trained(shards) for shards in self.audit.references]
+        return np.stack([shards.owners(outside)[self.scored] for shards in trained])
 
     @property
     def schedule(self) -> Schedule:
@@ -225,7 +238,7 @@ class Run:
         rounds = self.plans.rounds
         return defenses_contract.Use(
             num_features=self.dataset.features.shape[1],
-            node_sizes=tuple(int(size) for size in self.shards.sizes),
+            node_sizes=tuple(int(size) for size in self.plans.trained(self.shards).sizes),
             batch_size=self.plans.training.batch_size,
             cycles=rounds.cycles,
             local_epochs=rounds.local_epochs,
@@ -360,10 +373,28 @@ def prepare(points: Sequence[sweeps.Point]) -> list[Run]:
             if plans.defences.names:
                 programs.check_training(run.learning, run.dataset.features.dtype)
                 plans.defences.guarantees(run.use)  # a void promise is refused here
+                _check_held_out(run)
             runs.append(run)
             if plans.shadows.kind == "federated":
                 pools.deal_like(runs[-1].shards, runs[-1].split.members[0])
     return runs
+
+
+def _check_held_out(run: Run) -> None:
+    """Raises where records are to be held out and cannot be."""
+    if (every := run.plans.held_out) is None:
+        return
+    if run.tossed is not None:
+        raise errors.InputError(
+            f"data.canary_rate={run.settings.get('data.canary_rate'):g}: coins say which records are trained on, and "
+            "defense.names='early_stopping' holds some of them out; leave out one of the two"
+        )
+    smallest = min(int(shards.sizes.min()) for shards in (run.shards, *(run.audit.references if run.audit else ())))
+    if smallest < every:
+        raise errors.InputError(
+            f"defense.held_out_every={every}: a node has {smallest} records, of which none is held out; lower it, or "
+            "give nodes more records"
+        )
 
 
 def _draw(

@@ -10,7 +10,7 @@ from fedmia_jax.report import tables
 COLUMNS = ("defence", "protects", "against", "epsilon", "delta", "how")
 CAPTION = (
     "Epsilon holds for what is named under protects: two federations that differ in that alone. Outside of it, since\n"
-    "they read private records: labels by k-means, and what somebody chooses by looking at results."
+    "they read private records: labels by k-means, early stopping, and what somebody chooses by looking at results."
 )
 
 

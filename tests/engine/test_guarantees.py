@@ -81,6 +81,9 @@ REFUSED = [
     (("output_perturbation",), {"defense.output_clip": -1.0}, "defense.output_clip=-1.0: must be greater than 0"),
     (("update_noise",), {"defense.delta": 0.0}, "defense.delta=0.0: must be between"),
     (("label_smoothing",), {"defense.label_smoothing": 1.5}, "defense.label_smoothing=1.5: must be between 0 and 1"),
+    (("early_stopping",), {"defense.held_out_every": 1}, "defense.held_out_every=1: must be at least 2"),
+    (("early_stopping",), {"defense.held_out_every": 50}, "defense.held_out_every=50: a node has 40 records, of which"),
+    (("early_stopping",), {"data.canary_rate": 0.5}, "data.canary_rate=0.5: coins say which records are trained on"),
     (("weight_decay",), {"defense.weight_decay": -1.0}, "defense.weight_decay=-1.0: must be at least 0"),
 ]
 

@@ -40,6 +40,7 @@ BASE: dict[str, Any] = {
     "attack.epochs": 2,
 }
 OF_UNNAMED_DEFENCES: dict[str, Any] = {  # which move nothing
+    "defense.held_out_every": 5,
     "defense.flip_probability": 0.25,
     "defense.feature_noise": 0.5,
     "defense.fresh_noise": True,
