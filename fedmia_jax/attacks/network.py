@@ -132,6 +132,40 @@ def make_update(
     return update
 
 
+def fit_checked(
+    update: Callable[[Any, jax.Array], tuple[Any, None]],
+    check: Callable[[types.Params], jax.Array],
+    start: types.Params,
+    tx: optax.GradientTransformation,
+    *,
+    num_updates: int,
+    num_checks: int,
+) -> tuple[types.Params, Float[Array, "K"]]:
+    """Fits a network, looks now and then at examples that it does not learn from, and keeps its best state.
+
+    Args:
+      update: see `make_update`.
+      check: `(params) -> f32[]`, the loss on other examples.
+      start: parameters before the first update.
+      tx: the optimizer.
+      num_updates: in all.
+      num_checks: looks, evenly spaced, beside one at the start.
+
+    Returns:
+      The parameters where the loss was least, and the loss at the start and at every look.
+    """
+    per_check = num_updates // num_checks
+
+    def until_check(state: Any, number: jax.Array) -> tuple[Any, tuple[jax.Array, types.Params]]:
+        state, _ = jax.lax.scan(update, state, number * per_check + jnp.arange(per_check))
+        return state, (check(state[0]), state[0])
+
+    _, (curve, kept) = jax.lax.scan(until_check, (start, tx.init(start)), jnp.arange(num_checks))
+    best, first = jnp.argmin(curve), check(start)
+    params = jax.tree.map(lambda leaf, old: jnp.where(first <= curve[best], old, leaf[best]), kept, start)
+    return params, jnp.append(first, curve)
+
+
 def unstretch(params: types.Params, stretch: np.ndarray | float) -> types.Params:
     """Returns the network that answers to plain inputs what this one answers to stretched ones."""
     first = params["Dense_0"]

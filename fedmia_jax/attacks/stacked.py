@@ -215,7 +215,7 @@ def _fit(
     key: jax.Array, inputs: Float[Array, "E F"], members: Bool[Array, "E"], checked: Bool[Array, "E"]
 ) -> dict[str, Any]:
     """Fits the network on some examples, and keeps what it was when its loss on others, `curve` f32[K], was least."""
-    known, per_check = ~checked, NUM_UPDATES // NUM_CHECKS
+    known = ~checked
     draw = network.make_draw(members, known.astype(jnp.float32), batch_size=BATCH_SIZE)
     centre = jnp.mean(inputs, axis=0, where=known[:, None])
     spread = jnp.std(inputs, axis=0, where=known[:, None]) + 1e-3
@@ -234,15 +234,9 @@ def _fit(
 
     update = network.make_update(loss, lambda number: (draw(jax.random.fold_in(key, number + 1)),), tx)
 
-    def until_check(state: Any, number: jax.Array) -> tuple[Any, tuple[jax.Array, types.Params]]:
-        state, _ = jax.lax.scan(update, state, number * per_check + jnp.arange(per_check))
-        return state, (check(state[0]), state[0])
-
     init_fn = networks.make_init(StackedNetwork(), num_features=inputs.shape[1])
     start = init_fn(jax.random.fold_in(key, 0))
-    _, (curve, kept) = jax.lax.scan(until_check, (start, tx.init(start)), jnp.arange(NUM_CHECKS))
-    curve, best = jnp.append(check(start), curve), jnp.argmin(curve)
-    params = jax.tree.map(lambda leaf, first: jnp.where(curve[0] <= curve[1:].min(), first, leaf[best]), kept, start)
+    params, curve = network.fit_checked(update, check, start, tx, num_updates=NUM_UPDATES, num_checks=NUM_CHECKS)
     return {"params": params, "centre": centre, "spread": spread, "curve": curve}
 
 

@@ -6,6 +6,7 @@ Also how shadows are held out and weighted (`shadows`, `contract`); `network_per
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.special
 import scipy.stats
@@ -216,3 +217,14 @@ def test_an_attack_that_is_still_improving_is_noticed():
     assert abs(contract.gain_at_end(settled)) < 1e-9
     assert contract.gain_at_end(np.stack([settled, rising])) == contract.gain_at_end(rising)
     assert contract.gain_at_end(np.array([0.6])) == 0
+
+
+def test_a_checked_fit_keeps_what_was_best_and_says_how_it_went():
+    tx = optax.sgd(1.0)
+    update = network.make_update(lambda params, number: -params["at"] + 0 * number, lambda number: (number,), tx)
+    check, start = lambda params: jnp.abs(params["at"] - 4.0), {"at": jnp.zeros(())}
+    params, curve = network.fit_checked(update, check, start, tx, num_updates=8, num_checks=4)
+    np.testing.assert_array_equal(curve, [4, 2, 0, 2, 4])
+    assert params["at"] == 4
+    params, _ = network.fit_checked(update, lambda params: params["at"], start, tx, num_updates=8, num_checks=4)
+    assert params["at"] == 0, "nothing was better than the start"

@@ -5,9 +5,12 @@ import jax.numpy as jnp
 import laws
 import numpy as np
 import scipy.stats
+import threadpoolctl
 import worlds
+from sklearn import ensemble
 
 from fedmia_jax.attacks import contract, stacked, trajectories
+from fedmia_jax.schedule import Schedule
 
 
 def test_no_reference_is_read_by_a_law_that_was_fitted_on_it():
@@ -66,6 +69,43 @@ def test_it_finds_more_than_sequence_lira_where_every_component_has_a_tail(monke
     )
     assert plain[0] + 0.02 < found[0] < optimum[0] + 0.02, (optimum, plain, found)
     assert found[0] > optimum[0] - 0.08, (optimum, found)
+    assert found[0] > laws.rates(boosted(known, phi), members)[0] - 0.02
+
+
+def boosted(known, phi):
+    """What gradient boosting by scikit-learn makes of the same inputs."""
+    num_snapshots, node = phi.shape[1], jnp.int32(0)
+    setup = contract.Setup.of(Schedule.cyclic(nodes=1, cycles=num_snapshots), [np.ones(num_snapshots, bool)])
+    sight = contract.Sight(jnp.ones(num_snapshots, bool), jnp.asarray(setup.before), jnp.asarray(setup.visits))
+
+    @jax.jit
+    def find(phi, owners):
+        counts = jnp.stack([(owners == 0).sum(axis=0), (owners < 0).sum(axis=0)]).astype(jnp.float32)
+        return trajectories.find_law(phi, owners, node, nodes=1), counts
+
+    @jax.jit
+    def examples(number, of_others, others):
+        return stacked.make_examples(jax.random.key(number), others, *of_others, node, setup)
+
+    @jax.jit
+    def inputs(law, counts, phi):
+        residuals = stacked.Residuals(phi - law.inside, phi - law.outside, law.scale, counts)
+        return stacked.make_inputs(law, residuals, sight, node)
+
+    folds = enumerate(zip(*stacked.split(len(known.owners)), strict=True))
+    drawn = [
+        examples(
+            number, find(known.phi[fit], known.owners[fit]), jax.tree.map(lambda leaf, read=read: leaf[read], known)
+        )
+        for number, (fit, read) in folds
+    ]
+    features, labels = (np.concatenate([np.asarray(fold[part]) for fold in drawn]) for part in (0, 1))
+    law, counts = find(known.phi, known.owners)
+    seen = np.concatenate([np.asarray(inputs(law, counts, each)) for each in phi])
+    some = np.random.default_rng(0).permutation(len(labels))[:20_000]
+    with threadpoolctl.threadpool_limits(1):  # threads of two workers would wait for each other
+        model = ensemble.HistGradientBoostingClassifier(max_iter=50).fit(features[some], labels[some])
+        return model.decision_function(seen).reshape(len(phi), -1)
 
 
 def test_what_is_kept_is_no_worse_on_unseen_references_than_the_ratio_alone(short_fits):
