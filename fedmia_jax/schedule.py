@@ -153,6 +153,12 @@ class Schedule:
         trainer, receivers = np.full_like(self.trainer, AGGREGATE), np.zeros_like(self.receivers)
         return Schedule(trainer, self.parents, self.cycle, receivers)
 
+    @property
+    def last(self) -> "Schedule":
+        """The last snapshot by itself."""
+        parents = np.full_like(self.parents[..., -1:, :], NOBODY)
+        return Schedule(self.trainer[..., -1:], parents, self.cycle[-1:], self.receivers[..., -1:, :])
+
     @functools.cached_property
     def before(self) -> np.ndarray:
         """The model that each snapshot's training started from: i32[T], -1 for an aggregate or the initial model."""

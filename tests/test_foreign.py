@@ -168,7 +168,7 @@ def test_orders_are_drawn_once_for_everybody(command, tmp_path):
         ("--config.defense.names=('noise',)", "defense.names='noise': must be one of"),
         (
             "--config.defense.names=('toys.defense:ROUNDING',)",
-            "defense.names='toys.defense:ROUNDING': acts on answer, wh",
+            "defense.names='toys.defense:ROUNDING': acts on what an outsider is answered, and nobody asks",
         ),
         ("--config.data.toy_contrast=2", "data.toy_contrast=2.0: must be between 0 and 0.5"),
         ("--config.attack.toy_treshold=2", "attack.toy_treshold: no such field; did you mean attack.t"),

@@ -258,3 +258,11 @@ def test_nobody_is_found_in_an_anonymous_schedule():
     mask = np.array([True, True, False, True, True, False])
     assert [hidden.freshest(mask, node) for node in range(4)] == [4] * 4
     assert not len(hidden.bracketed(np.ones(6, bool), 1))
+
+
+def test_the_last_snapshot_by_itself():
+    schedule = Schedule.sequential(np.array([[2, 0, 1], [1, 2, 0]]))
+    last = schedule.last
+    assert (len(last), last.label(0), last.before.tolist()) == (1, "C2N1", [NOBODY])
+    both = Schedule.stack([schedule, Schedule.cyclic(nodes=3, cycles=2)]).last
+    assert [both.at(index).label(0) for index in (0, 1)] == ["C2N1", "C2N3"]

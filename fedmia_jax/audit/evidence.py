@@ -97,6 +97,8 @@ class Evidence:
         independent, also over targets.
       signals: f32[S, T, M] each, what attacks read instead of phi, by name; the references have the same.
       coin_rate: chance that an assigned record was not left out.
+      answers: evidence of the last snapshot alone, T = 1, as it answers an outsider, of the same targets, references
+        and records; None where outsiders are answered what the model says.
 
     Raises:
       ValueError: a field that does not belong to the others, by name, with its value and what would be right.
@@ -111,6 +113,7 @@ class Evidence:
     assigned: types.Array | None = None
     signals: Mapping[str, types.Array] = dataclasses.field(default_factory=dict)
     coin_rate: float = 0.5
+    answers: "Evidence | None" = None
 
     def __post_init__(self) -> None:
         _check_floats("evidence.phi", self.phi, ndim=3, letters="[S, T, M]")
@@ -135,6 +138,16 @@ class Evidence:
             _check_shape(field, attack.scores, self.phi.shape, "[S, T, M]", "evidence.phi")
         if self.references is not None:
             self._check_references(self.references)
+        if self.answers is not None:
+            self._check_answers(self.answers)
+
+    def _check_answers(self, answers: "Evidence") -> None:
+        """Raises where answers are not of the same targets, references and records."""
+        expected = (self.phi.shape[0], 1, self.phi.shape[2])
+        _check_shape("evidence.answers.phi", answers.phi, expected, "[S, 1, M]", "evidence.phi")
+        known, of_answers = (0 if each.references is None else len(each.references.phi) for each in (self, answers))
+        if known != of_answers:
+            raise ValueError(f"evidence.answers.references: {of_answers} of them, expected {known}")
 
     def _check_references(self, references: References) -> None:
         """Raises where references do not belong to the targets."""

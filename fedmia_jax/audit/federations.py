@@ -73,6 +73,8 @@ class Federations:
 
     def places(self, layout: views.Layout, schedules: Sequence[Schedule]) -> Int[np.ndarray, "F P"]:
         """Returns for each federation the snapshot that stands at each place of a layout."""
+        if layout.answered:
+            return np.full((len(schedules), 1), len(schedules[0]) - 1)
         if layout.ordered:
             return self.orders(schedules)
         return np.stack([without_order(schedule, layout) for schedule in schedules])

@@ -156,13 +156,13 @@ def _coalitions(
 
 def _rows(scorer: scoring.Scorer, scored: scoring.Scored) -> Iterator[dict[str, Any]]:
     """A row of the results for each target."""
-    arrays, name = scorer.arrays, rows.attacked_names(scorer.nodes)[scored.node]
+    arrays, name, correct = scorer.arrays, rows.attacked_names(scorer.nodes)[scored.node], scorer.correct(scored)
     groups = zip(arrays.members(scored.node), arrays.others(scored.node), strict=True)
     for replicate, (members, others) in enumerate(groups):
         scores, threshold = scored.scores[replicate], scored.thresholds[replicate]
         measured = metrics.measure(scores, members, others, scores.dtype.type(threshold), rates=rows.RATES)
         broken = bool(np.isnan(scores[members | others]).any())
-        right = None if broken or arrays.correct is None else arrays.correct[replicate, scored.last[replicate]]
+        right = None if broken or correct is None else correct[replicate]
         read = None if scored.snapshots is None else int(scored.snapshots[replicate])
         where = {"replicate": replicate, **rows.place(scorer.known.scored[replicate], read), "attacked": name}
         yield rows.make_row(

@@ -36,6 +36,7 @@ class Scored:
       scores: f32[S, M], higher means member.
       thresholds: f[S], NaN for an attack of coalitions by the dozen.
       held_out: f[S], accuracy of the attack on models that it was not fitted on; None where it is not known.
+      answered: whether it was read off answers, and not off models.
     """
 
     attack: str
@@ -47,6 +48,7 @@ class Scored:
     scores: np.ndarray
     thresholds: np.ndarray
     held_out: np.ndarray | None = None
+    answered: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,7 +60,7 @@ class Scorer:
       known: schedules of targets and references.
       observers: the parties of every view, by the name of the view.
       compared: the attacks with references, by name.
-      unordered: the same for whoever does not know the order, by the number of insiders.
+      unordered: the same for whoever does not know the order, by the number of insiders, or asks, see `_kind`.
       reads: the name of the signal that each of them reads.
       key: of all fits.
       claim: which bound on epsilon stands by itself, and for how many the others are corrected.
@@ -70,7 +72,7 @@ class Scorer:
     known: federations.Federations
     observers: Mapping[str, Sequence[federations.Observer]]
     compared: Mapping[str, contract.ReferenceAttack]
-    unordered: Mapping[int, Mapping[str, contract.ReferenceAttack]]
+    unordered: Mapping[tuple[int, bool], Mapping[str, contract.ReferenceAttack]]
     reads: Mapping[str, str]
     key: jax.Array
     claim: correction.Claim
@@ -97,7 +99,14 @@ class Scorer:
 
     def attack(self, name: str, layout: views.Layout) -> contract.ReferenceAttack:
         """Returns an attack with references as it is made for a layout."""
-        return (self.compared if layout.ordered else self.unordered[len(layout.insiders)])[name]
+        return (self.compared if layout.ordered else self.unordered[_kind(layout)])[name]
+
+    def correct(self, scored: Scored) -> np.ndarray | None:
+        """Returns whether the last that is seen of each target answers the label, bool[S, M]; None where unknown."""
+        arrays = self.arrays.answers if scored.answered else self.arrays
+        assert arrays is not None
+        last = np.zeros_like(scored.last) if scored.answered else scored.last
+        return None if arrays.correct is None else np.asarray(arrays.correct)[np.arange(self.num_targets), last]
 
     def references(self, attack: str, layout: views.Layout = views.BY_VISIT) -> contract.KnownRecords:
         """Returns what the references that an attack is fitted on say by its signal, in a layout."""
@@ -110,17 +119,17 @@ class Scorer:
     def _placed(self, name: str, layout: views.Layout) -> tuple[contract.KnownRecords, jax.Array]:
         """One signal of the references to fit on, and of targets and pseudo-targets."""
         if (name, layout) not in self.placed:
-            known, references = self.known, self.arrays.references
-            assert references is not None
-            fitted, pseudo = np.split(evidence.signal_of(references, name), [-evidence.PSEUDO_TARGETS])
-            scored = jnp.concatenate([jnp.asarray(evidence.signal_of(self.arrays, name)), jnp.asarray(pseudo)])
-            self.placed[name, layout] = (
-                contract.KnownRecords(
-                    federations.reorder(jnp.asarray(fitted), known.places(layout, known.fitted)),
-                    jnp.asarray(references.owners[: -evidence.PSEUDO_TARGETS]),
-                ),
-                federations.reorder(scored, known.places(layout, known.scored)),
-            )
+            known, arrays = self.known, self.arrays.answers if layout.answered else self.arrays
+            assert arrays is not None
+            assert arrays.references is not None
+            fitted, pseudo = np.split(evidence.signal_of(arrays.references, name), [-evidence.PSEUDO_TARGETS])
+            scored = jnp.concatenate([jnp.asarray(evidence.signal_of(arrays, name)), jnp.asarray(pseudo)])
+            moved = [
+                jnp.asarray(phi) if layout.answered else federations.reorder(phi, known.places(layout, schedules))
+                for phi, schedules in ((jnp.asarray(fitted), known.fitted), (scored, known.scored))
+            ]
+            owners = jnp.asarray(arrays.references.owners[: -evidence.PSEUDO_TARGETS])
+            self.placed[name, layout] = (contract.KnownRecords(moved[0], owners), moved[1])
         return self.placed[name, layout]
 
     def observed(self) -> Iterator[tuple[str, federations.Observer, int]]:
@@ -157,12 +166,19 @@ def make_scorer(
     """
     known = federations.make_federations(arrays)
     observers = known.observers(view_names)
+    if arrays.answers is not None:
+        for view in filter(views.asks, observers):
+            observers[view] = [dataclasses.replace(each, layout=views.ANSWERED) for each in observers[view]]
     chosen = attacks.choose(tuple(names), options)
     compared: Mapping[str, contract.ReferenceAttack] = {}
-    unordered: dict[int, list[federations.Observer]] = {}
+    unordered: dict[tuple[int, bool], list[federations.Observer]] = {}
     for observer in (observer for group in observers.values() for observer in group if not observer.layout.ordered):
-        unordered.setdefault(len(observer.layout.insiders), []).append(observer)
-    if unordered and arrays.references is not None and arrays.references.schedule is None:
+        unordered.setdefault(_kind(observer.layout), []).append(observer)
+    if (
+        any(not answered for _, answered in unordered)
+        and arrays.references is not None
+        and arrays.references.schedule is None
+    ):
         raise ValueError(
             "references.schedule: None, so that references go in the targets' order and tell it; a view without "
             "knowledge of the order needs references that each go in an order of their own"
@@ -173,8 +189,8 @@ def make_scorer(
         setup = contract.Setup(arrays.nodes, masks, np.asarray(sight.before), np.asarray(sight.visits))
         compared = attacks.make_reference_attacks(chosen, setup)
     made = {
-        number: attacks.make_reference_attacks(chosen, _setup_without_order(known, group, arrays))
-        for number, group in unordered.items()
+        kind: attacks.make_reference_attacks(chosen, _setup_without_order(known, group, arrays))
+        for kind, group in unordered.items()
     }
     reads = {name: signal.name for name, signal in attacks.signals_read(chosen).items()}
     return Scorer(arrays, known, observers, compared, made, reads, key, claim)
@@ -196,6 +212,11 @@ def _masks(
     return single * max(1, len(several) // max(1, len(single))) + several or everything
 
 
+def _kind(layout: views.Layout) -> tuple[int, bool]:
+    """What layouts have in common for which the same attack is made."""
+    return len(layout.insiders), layout.answered
+
+
 def _setup_without_order(
     known: federations.Federations, observers: Sequence[federations.Observer], arrays: evidence.Evidence
 ) -> contract.Setup:
@@ -208,14 +229,17 @@ def _setup_without_order(
 
 def score_on_one_model(scorer: Scorer, name: str) -> Iterator[Scored]:
     """Yields an attack on one model, at the snapshot of each view that suits it best."""
-    given, targets = scorer.arrays.model_scores[name], np.arange(scorer.num_targets)
-    scores, limits = np.asarray(given.scores), np.asarray(given.thresholds)
+    targets = np.arange(scorer.num_targets)
     for view, observer, node in scorer.observed():
+        answered = observer.layout.answered
+        arrays = scorer.arrays.answers if answered else scorer.arrays
+        assert arrays is not None
+        given = arrays.model_scores[name]
         read = _freshest(scorer, observer, node)[: scorer.num_targets]
-        held_out = None if given.held_out is None else np.asarray(given.held_out)[targets, read]
-        yield Scored(
-            name, view, observer.name, node, read, read, scores[targets, read], limits[targets, read], held_out
-        )
+        at = (targets, np.zeros_like(read) if answered else read)
+        held_out = None if given.held_out is None else np.asarray(given.held_out)[at]
+        scores, limits = np.asarray(given.scores)[at], np.asarray(given.thresholds)[at]
+        yield Scored(name, view, observer.name, node, read, read, scores, limits, held_out, answered)
 
 
 def score_with_references(scorer: Scorer, name: str) -> Iterator[Scored]:
@@ -308,7 +332,8 @@ def _alone(
     for view, observer in observers:
         read = _freshest(scorer, observer, node)[:num]
         where = (placed == read[:, None]).argmax(axis=1)
-        yield Scored(name, view, observer.name, node, read, read, scores[targets, where], limits[where])
+        of_view = scores[targets, where]
+        yield Scored(name, view, observer.name, node, read, read, of_view, limits[where], answered=layout.answered)
 
 
 def _together(scorer: Scorer, name: str) -> Iterator[Scored]:
@@ -328,7 +353,8 @@ def _together(scorer: Scorer, name: str) -> Iterator[Scored]:
             last = np.array([np.flatnonzero(mask)[-1] for mask in observer.masks[:num]])
             for node in enough:
                 limit = float("nan") if many else _threshold(scorer, node, scores[num:, node])
-                yield Scored(name, view, observer.name, node, None, last, scores[:num, node], np.full(num, limit))
+                limits, answered = np.full(num, limit), observer.layout.answered
+                yield Scored(name, view, observer.name, node, None, last, scores[:num, node], limits, answered=answered)
 
 
 def _sufficient(scorer: Scorer, name: str, observer: federations.Observer) -> list[int]:

@@ -57,13 +57,16 @@ class Layout:
       ordered: by visit, cycle by cycle and in a cycle node by node; else without knowledge of who trained what.
       insiders: without that knowledge, the nodes around whose own visits snapshots stand, what each received and what
         it trained, cycle by cycle; for no node snapshots stand in the order in which they were trained.
+      answered: the last snapshot alone, as it answers an outsider.
     """
 
     ordered: bool = True
     insiders: tuple[int, ...] = ()
+    answered: bool = False
 
 
 BY_VISIT = Layout()
+ANSWERED = Layout(ordered=False, answered=True)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -142,6 +145,11 @@ def _make_parties(name: str, schedule: Schedule) -> list[Party]:
     if kind == "coalition":
         return [_coalition(_nodes(name, rest, nodes), schedule)]
     raise errors.InputError(f"attack.views={name!r}: no such view; must be some of {KNOWN}")
+
+
+def asks(name: str) -> bool:
+    """Returns whether a view is of whoever gets answers, where others hold models."""
+    return name.removesuffix(UNORDERED) == "outsider"
 
 
 def needs_drawn_order(name: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedmia_jax import options, registry
-from fedmia_jax.defenses import contract, dp_training, early_stopping, hand_off, record_noise, regularisation
+from fedmia_jax.defenses import answers, contract, dp_training, early_stopping, hand_off, record_noise, regularisation
 
 DEFENSES: dict[str, contract.Factory] = {
     "randomised_response": record_noise.RANDOMISED_RESPONSE,
@@ -16,6 +16,9 @@ DEFENSES: dict[str, contract.Factory] = {
     "label_smoothing": regularisation.LABEL_SMOOTHING,
     "dp_training": dp_training.DP_TRAINING,
     "early_stopping": early_stopping.EARLY_STOPPING,
+    "temperature": answers.TEMPERATURE,
+    "rounding": answers.ROUNDING,
+    "top_classes": answers.TOP_CLASSES,
 }
 
 

@@ -194,3 +194,18 @@ def make_hand_off(defended: Defended, *, name: str = "hand_off") -> Callable[...
         return trained
 
     return hand_off
+
+
+def make_answer(defended: Defended) -> Callable[..., jax.Array]:
+    """Builds what all defences do to the answers that an outsider gets.
+
+    Returns:
+      `answer(logits, levels) -> logits`.
+    """
+
+    def answer(logits: jax.Array, levels: Sequence[Levels]) -> jax.Array:
+        for place, hook in defended.hooks("answer"):
+            logits = hook(logits, levels[place])
+        return logits
+
+    return answer

@@ -147,25 +147,52 @@ def gather(planned: plan.Plan, kept: artifacts.Artifacts, every_run: Sequence[ru
             planned.scored(kept, recipe.federation, f"c{cycle + 1}", recipe.federation_reader) for cycle in cycles
         ]
         targets.append(jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces))
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *targets)
     known = []
     for task in recipes[0].references:
         pieces = [kept.read(planned.unit_of[task], f"c{cycle + 1}")["signals"] for cycle in cycles]
         known.append(jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces))
-    references = jax.tree.map(lambda *leaves: np.stack(leaves), *known)
+    schedules = Schedule.stack([run.schedule for run in every_run]), _known_orders(every_run[0])
+    return _evidence(every_run, targets, known, *schedules, answers=_answers(planned, kept, every_run, recipes))
+
+
+def _answers(
+    planned: plan.Plan, kept: artifacts.Artifacts, every_run: Sequence[runs.Run], recipes: Sequence[plan.Recipe]
+) -> evidence.Evidence | None:
+    """What an outsider is answered, as evidence of one snapshot; None where that is what the last model says."""
+    piece, targets = f"c{every_run[0].plans.rounds.cycles}", []
+    for recipe in recipes:
+        if recipe.federation is None or recipe.answers_reader is None:
+            return None
+        targets.append(planned.scored(kept, recipe.federation, piece, recipe.answers_reader))
+    known = [kept.read(planned.unit_of[task], piece)["answers"]["signals"] for task in recipes[0].references]
+    schedules = Schedule.stack([run.schedule.last for run in every_run]), _known_orders(every_run[0])
+    return _evidence(every_run, targets, known, schedules[0], schedules[1] and schedules[1].last)
+
+
+def _evidence(
+    every_run: Sequence[runs.Run],
+    targets: Sequence[dict[str, Any]],
+    known: Sequence[dict[str, Any]],
+    schedule: Schedule,
+    known_schedule: Schedule | None,
+    answers: evidence.Evidence | None = None,
+) -> evidence.Evidence:
+    """Evidence from what each replicate and each reference left."""
+    stacked, references = (jax.tree.map(lambda *leaves: np.stack(leaves), *each) for each in (targets, known))
     return evidence.Evidence(
         **_named(stacked["signals"]),
         owners=np.stack([run.owners for run in every_run]),
         **_coins(every_run),
         references=evidence.References(
-            **_named(references), owners=every_run[0].reference_owners, schedule=_known_orders(every_run[0])
+            **_named(references), owners=every_run[0].reference_owners, schedule=known_schedule
         ),
-        schedule=Schedule.stack([run.schedule for run in every_run]),
+        schedule=schedule,
         correct=stacked["correct"],
         model_scores={
             name: evidence.ModelScores(scores=stacked["scores"][name], thresholds=stacked["threshold"][name])
             for name in stacked["scores"]
         },
+        answers=answers,
     )
 
 

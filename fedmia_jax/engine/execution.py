@@ -53,21 +53,14 @@ def federate(
 ) -> None:
     """Runs federations cycle by cycle, and scores the snapshots of each before the next."""
     federations: list[tasks.Federation] = chunk.tasks
-    run, readers = federations[0].run, federations[0].readers
-    score = scoring.make_score(
-        run.module,
-        tuple(reader.attacks for reader in readers),
-        num_classes=run.dataset.num_classes,
-        devices=devices,
-        kept=federations[0].kept,
-    )
-    records = place.records(run.dataset, devices)
-    rows = np.stack([federation.run.scored for federation in federations])
-    positions = run.plans.snapshots_per_cycle
+    last = federations[0].run.plans.rounds.cycles - 1
+    score = _make_score(place, planned, federations, devices, answered=False)
+    score_answers = _make_score(place, planned, federations, devices, answered=True)
 
     def read(cycle: int, snapshots: types.Params) -> dict[str, Any]:
-        fitted = _fitted(place, planned, [federation.readers for federation in federations], cycle, positions)
-        scored = score(records, (rows, snapshots, fitted))
+        scored = score(cycle, snapshots)
+        if cycle == last and federations[0].answered:
+            scored["answers"] = score_answers(cycle, jax.tree.map(lambda leaf: leaf[:, -1:], snapshots))
         return scored | ({"params": snapshots} if place.keep_models else {})
 
     stack = _Stack(
@@ -79,6 +72,36 @@ def federate(
         schedules=[federation.schedule for federation in federations],
     )
     _run_federations(place, chunk, draft, devices, advance, stack=stack, read=read)
+
+
+def _make_score(
+    place: lab.Lab,
+    planned: plan.Plan,
+    federations: Sequence[tasks.Federation],
+    devices: Devices,
+    *,
+    answered: bool,
+) -> Callable[[int, types.Params], dict[str, Any]]:
+    """`score(cycle, snapshots [S, P, ...])`, as participants read them or as an outsider is answered."""
+    run = federations[0].run
+    readers = [[reader for reader in each.readers if reader.answered == answered] for each in federations]
+    score = scoring.make_score(
+        run.module,
+        tuple(reader.attacks for reader in readers[0]),
+        num_classes=run.dataset.num_classes,
+        devices=devices,
+        kept=federations[0].kept,
+        answered_by=run.plans.defences.static if answered else scoring.NOTHING,
+    )
+    records = place.records(run.dataset, devices)
+    rows = np.stack([federation.run.scored for federation in federations])
+    levels = runs.hyper([federation.run for federation in federations]).levels if answered else ()
+
+    def call(cycle: int, snapshots: types.Params) -> dict[str, Any]:
+        fitted = _fitted(place, planned, readers, cycle, jax.tree.leaves(snapshots)[0].shape[1])
+        return score(records, (rows, snapshots, fitted, levels))
+
+    return call
 
 
 def federate_shadows(
@@ -104,7 +127,7 @@ def federate_shadows(
         known = scoring.shadow_records(members, [run.split.non_members] * positions)
         by_snapshot = jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf), 1, 0), snapshots)  # [P, J, ...]
         keys = jnp.stack([run.key(randomness.Purpose.ATTACK, first + position) for position in range(positions)])
-        fitted = fit(place.records(run.dataset, fitting), (by_snapshot, *known, keys))
+        fitted = fit(place.records(run.dataset, fitting), (by_snapshot, *known, keys, ()))
         _check_attack(place, run, fitted)
         kept = {"fitted": fitted} | ({"params": by_snapshot} if place.keep_models else {})
         return jax.tree.map(lambda leaf: np.asarray(leaf)[None], kept)
@@ -232,9 +255,16 @@ def fit(
         [task.run.split.members for task in fits], [task.run.split.non_members for task in fits]
     )
     keys = jnp.stack([task.run.key(randomness.Purpose.ATTACK, 0) for task in fits])
-    num_classes = run.dataset.num_classes
-    fit_many = scoring.make_fit(run.module, run.plans.model_attacks, num_classes=num_classes, devices=devices)
-    fitted = jax.device_get(fit_many(place.records(run.dataset, devices), (_stacked(shadows), *known, keys)))
+    answered = fits[0].answered
+    fit_many = scoring.make_fit(
+        run.module,
+        run.plans.model_attacks,
+        num_classes=run.dataset.num_classes,
+        devices=devices,
+        answered_by=run.plans.defences.static if answered else scoring.NOTHING,
+    )
+    levels = runs.hyper([task.run for task in fits]).levels if answered else ()
+    fitted = jax.device_get(fit_many(place.records(run.dataset, devices), (_stacked(shadows), *known, keys, levels)))
     for row, unit in enumerate(chunk.units):
         _check_attack(place, unit.task.run, jax.tree.map(lambda leaf, row=row: leaf[row], fitted))
     draft.write("fitted", {"fitted": fitted})
@@ -267,7 +297,7 @@ def score_baselines(
     targets = _stacked([_models(place, planned, [task.model], task.epochs) for task in baselines])
     fitted = _fitted(place, planned, [task.readers for task in baselines], 0, 1)
     rows = np.stack([task.run.scored for task in baselines])
-    draft.write("scores", score(place.records(run.dataset, devices), (rows, targets, fitted)))
+    draft.write("scores", score(place.records(run.dataset, devices), (rows, targets, fitted, ())))
     advance(chunk.steps)
 
 

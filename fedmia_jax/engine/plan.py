@@ -19,6 +19,7 @@ class Recipe:
     federation: str | None = None
     federation_reader: tasks.Reader | None = None
     references: tuple[str, ...] = ()
+    answers_reader: tasks.Reader | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,5 +51,7 @@ class Plan:
     def scored(self, kept: artifacts.Artifacts, task: str, piece: str, reader: tasks.Reader) -> dict[str, Any]:
         """Returns what a task left of a piece: `correct`, perhaps `signals`, a reader's `scores` and `threshold`."""
         contents = kept.read(self.unit_of[task], piece)
-        number = str(self.task_of[task].readers.index(reader))
+        contents = contents["answers"] if reader.answered else contents
+        alike = [other for other in self.task_of[task].readers if other.answered == reader.answered]
+        number = str(alike.index(reader))
         return {name: contents[name] for name in ("correct", "signals") if name in contents} | contents[number]

@@ -82,11 +82,15 @@ def _add(wanted: Wanted, run: runs.Run) -> plan.Recipe:
         second = _add_shadow_federations(wanted, run)
     else:
         second = _add_fit(wanted, run, plans.shadows.epochs or local)
-    federation = wanted.add(*_federation(run, run.shards), second)
+    mark, task = _federation(run, run.shards)
+    federation, answers = wanted.add(mark, task, second), None
+    if task.answered:
+        answers = _add_fit(wanted, run, plans.shadows.epochs or local, answered=True)
+        wanted.add(mark, task, answers)
     shared = dataclasses.replace(run, replicate=0)
     audited = run.audit.references if run.audit else ()
     references = [wanted.add(*_federation(shared, shards, number)) for number, shards in enumerate(audited)]
-    return plan.Recipe(baseline, first, federation, second, tuple(references))
+    return plan.Recipe(baseline, first, federation, second, tuple(references), answers)
 
 
 def _federation(run: runs.Run, shards: pools.Shards, number: int | None = None) -> tuple[str, tasks.Federation]:
@@ -103,15 +107,16 @@ def _model(run: runs.Run, rows: np.ndarray, purpose: randomness.Purpose, number:
     return fingerprint("model", influence.describe(run, task.WITHOUT), int(purpose), number, digest(rows)), task
 
 
-def _add_fit(wanted: Wanted, run: runs.Run, epochs: int) -> tasks.Reader:
+def _add_fit(wanted: Wanted, run: runs.Run, epochs: int, *, answered: bool = False) -> tasks.Reader:
     """Enters central shadows and the attacks on them."""
     models = tuple(
         wanted.add(*_model(run, rows, randomness.Purpose.SHADOW, number), epochs)
         for number, rows in enumerate(run.split.members)
     )
-    task = tasks.Fit(run, models, epochs)
-    mark = fingerprint("fit", influence.describe(run, task.WITHOUT), models, epochs, digest(run.split.non_members))
-    return tasks.Reader(wanted.add(mark, task), run.plans.model_attacks, per_snapshot=False)
+    task = tasks.Fit(run, models, epochs, answered)
+    contents = [digest(run.split.non_members), *(["answered"] if answered else [])]
+    mark = fingerprint("fit", influence.describe(run, task.WITHOUT), models, epochs, *contents)
+    return tasks.Reader(wanted.add(mark, task), run.plans.model_attacks, per_snapshot=False, answered=answered)
 
 
 def _add_audit(wanted: Wanted, every_run: Sequence[runs.Run], recipes: Sequence[plan.Recipe]) -> tuple[str, ...]:
@@ -124,6 +129,7 @@ def _add_audit(wanted: Wanted, every_run: Sequence[runs.Run], recipes: Sequence[
     for piece in findings.pieces_of(run.plans.settings.get("attack.names")):
         depends = influence.describe(run, tasks.Audit.WITHOUT, influence.of_audit(run.settings, piece))
         read = [recipe.federation_reader for recipe in recipes if piece in run.plans.model_attacks.names]
+        read += [recipe.answers_reader for recipe in recipes if piece in run.plans.model_attacks.names]
         fitted = [reader.task for reader in read if reader is not None]
         mark = fingerprint("audit", influence.AUDIT_RECIPE, piece, depends, contents, fitted, said)
         marks.append(wanted.add(mark, tasks.Audit(tuple(every_run), piece)))

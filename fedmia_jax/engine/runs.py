@@ -24,8 +24,6 @@ from fedmia_jax.learning import networks, training
 from fedmia_jax.protocols import contract as protocols_contract
 from fedmia_jax.schedule import Schedule
 
-UNHONOURED = ("answer",)  # hooks of a defence that no program of the engine asks for yet
-
 
 @dataclasses.dataclass(frozen=True)
 class Plans:
@@ -75,6 +73,11 @@ class Plans:
     def trained(self, shards: pools.Shards) -> pools.Shards:
         """Returns the records of nodes that they train on, which is all but those that are held out."""
         return shards.without(self.held_out)
+
+    @functools.cached_property
+    def answered(self) -> bool:
+        """Whether a defence changes what an outsider is answered."""
+        return bool(self.defences.make().hooks("answer"))
 
     @functools.cached_property
     def references(self) -> reference_records.Options:
@@ -282,12 +285,7 @@ def check(plans: Plans) -> None:
     networks.make_network(plans.network, num_classes=2)
     attacks.check(plans.settings.get("attack.names"))
     attacks.make_model_attacks(plans.model_attacks, num_classes=2)
-    for name, defence in zip(plans.defences.names, plans.defences.make().defences, strict=True):
-        for hook in UNHONOURED:
-            if getattr(defence, hook) is not None:
-                raise errors.InputError(
-                    f"defense.names={name!r}: acts on {hook}, which nothing here can honour yet; leave it out"
-                )
+    _check_answers(plans)
     correction.check(plans.claim)
     _check_views(plans)
 
@@ -311,6 +309,24 @@ def _check_views(plans: Plans) -> None:
         raise errors.InputError(
             f"shadow.federations=0: attack.names={plans.reference_attacks.names[0]!r} compares with reference "
             "federations; set some, 16 or more"
+        )
+
+
+def _check_answers(plans: Plans) -> None:
+    """Checks that an outsider is there, where a defence changes what it is answered."""
+    if not plans.answered:
+        return
+    made = zip(plans.defences.names, plans.defences.make().defences, strict=True)
+    name = next(name for name, defence in made if defence.answer is not None)
+    if "outsider" not in plans.settings.get("attack.views") or not plans.references.federations:
+        raise errors.InputError(
+            f"defense.names={name!r}: acts on what an outsider is answered, and nobody asks; name outsider in "
+            "attack.views and set shadow.federations"
+        )
+    if plans.shadows.kind == "federated":
+        raise errors.InputError(
+            f"defense.names={name!r}: acts on what an outsider is answered, which shadow.kind='federated' cannot "
+            "honour; take centralised shadows"
         )
 
 

@@ -8,17 +8,24 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from fedmia_jax import attacks, types
+from fedmia_jax import attacks, defenses, types
 from fedmia_jax.attacks import signals
+from fedmia_jax.defenses import contract as defenses_contract
 from fedmia_jax.engine import programs
 from fedmia_jax.learning import networks
 
+NOTHING = defenses.Chosen()
 RECORD_BLOCK = 4096  # records whose logits are in memory at once when scoring
 
 
 @functools.cache
 def make_fit(
-    module: nn.Module, chosen: attacks.Chosen, *, num_classes: int, devices: tuple[jax.Device, ...]
+    module: nn.Module,
+    chosen: attacks.Chosen,
+    *,
+    num_classes: int,
+    devices: tuple[jax.Device, ...],
+    answered_by: defenses.Chosen = NOTHING,
 ) -> Callable[..., Any]:
     """Builds the fitting of all attacks for R adversaries at once.
 
@@ -27,17 +34,19 @@ def make_fit(
       chosen: the attacks on one model.
       num_classes: K.
       devices: where R is split over.
+      answered_by: defences through which the adversary reads the models; participants read them as they are.
 
     Returns:
-      `fit(records, (params, rows, membership, weights, keys)) -> fitted` where leaves lead with [R], parameters with
-      [R, J], and rows i32, membership bool and weights f32 are [R, J, m]; fitted attacks by name, leaves [R, ...].
+      `fit(records, (params, rows, membership, weights, keys, levels)) -> fitted` where leaves lead with [R], parameters
+      with [R, J], and rows i32, membership bool and weights f32 are [R, J, m]; fitted attacks by name, leaves
+      [R, ...].
     """
     made = attacks.make_model_attacks(chosen, num_classes=num_classes)
-    read = signals.make_signals(networks.make_apply(module))
+    read = _make_read(module, answered_by)
 
     def fit_adversary(records: types.Records, inputs: tuple[Any, ...]) -> dict[str, Any]:
-        params, rows, membership, weights, key = inputs
-        answers = jax.lax.map(lambda pair: read(pair[0], records, pair[1]), (params, rows))
+        params, rows, membership, weights, key, levels = inputs
+        answers = jax.lax.map(lambda pair: read(pair[0], records, pair[1], levels), (params, rows))
         return {name: attack.fit(key, answers, membership, weights) for name, attack in made.items()}
 
     return programs.make_parallel(fit_adversary, devices=devices)
@@ -51,6 +60,7 @@ def make_score(
     num_classes: int,
     devices: tuple[jax.Device, ...],
     kept: tuple[signals.Signal, ...] = (),
+    answered_by: defenses.Chosen = NOTHING,
 ) -> Callable[..., Any]:
     """Builds the scoring of every record by every attack at some snapshots of S models.
 
@@ -60,22 +70,25 @@ def make_score(
       num_classes: K.
       devices: where S is split over.
       kept: signals of every record that are kept as well.
+      answered_by: defences through which the snapshots are read.
 
     Returns:
-      `score(records, (rows i32[S, M], snapshots, fitted)) -> scored`, where snapshots lead with [S, P] and `fitted` is
-      a mapping of reader's number to fitted attacks with leaves [S, P, ...]. Scored are `correct` bool[S, P, M],
-      whether the model's answer is right, by reader's number `scores` f32[S, P, M] and `threshold` f32[S, P] by attack,
-      and `signals` f32[S, P, M] by name where some are kept.
+      `score(records, (rows i32[S, M], snapshots, fitted, levels)) -> scored`, where snapshots lead with [S, P] and
+      `fitted` is a mapping of reader's number to fitted attacks with leaves [S, P, ...]. Scored are `correct`
+      bool[S, P, M], whether the model's answer is right, by reader's number `scores` f32[S, P, M] and `threshold`
+      f32[S, P] by attack, and `signals` f32[S, P, M] by name where some are kept.
     """
     made = {
         str(number): attacks.make_model_attacks(reader, num_classes=num_classes)
         for number, reader in enumerate(readers)
     }
-    read = signals.make_signals(networks.make_apply(module))
+    read = _make_read(module, answered_by)
 
-    def score_snapshot(records: types.Records, rows: jax.Array, params: types.Params, fitted: Any) -> dict[str, Any]:
+    def score_snapshot(
+        records: types.Records, rows: jax.Array, levels: Any, params: types.Params, fitted: Any
+    ) -> dict[str, Any]:
         def score_record(row: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
-            answer = read(params, records, row[None])
+            answer = read(params, records, row[None], levels)
             scores = {
                 number: {name: attack.score(fitted[number][name], answer)[0] for name, attack in of_reader.items()}
                 for number, of_reader in made.items()
@@ -93,10 +106,22 @@ def make_score(
         return common | {number: {"scores": scores[number], "threshold": thresholds[number]} for number in made}
 
     def score_model(records: types.Records, inputs: tuple[Any, ...]) -> dict[str, Any]:
-        rows, snapshots, fitted = inputs
-        return jax.lax.map(lambda pair: score_snapshot(records, rows, *pair), (snapshots, fitted))
+        rows, snapshots, fitted, levels = inputs
+        return jax.lax.map(lambda pair: score_snapshot(records, rows, levels, *pair), (snapshots, fitted))
 
     return programs.make_parallel(score_model, devices=devices)
+
+
+def _make_read(module: nn.Module, answered_by: defenses.Chosen) -> Callable[..., types.Signals]:
+    """`read(params, records, rows, levels) -> Signals`, as defences let somebody read a model."""
+    read = signals.make_signals(networks.make_apply(module))
+    answer = defenses_contract.make_answer(answered_by.make())
+
+    def read_answers(params: types.Params, records: types.Records, rows: jax.Array, levels: Any) -> types.Signals:
+        plain = read(params, records, rows)
+        return types.Signals(answer(plain.logits, levels), plain.labels)
+
+    return read_answers
 
 
 def fit_nbytes(*, num_classes: int, num_features: int, num_shadows: int, num_records: int) -> int:

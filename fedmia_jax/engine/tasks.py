@@ -27,11 +27,13 @@ class Reader:
       task: fingerprint of that task.
       attacks: the attacks on one model.
       per_snapshot: fitted for each snapshot by itself.
+      answered: whoever reads what an outsider is answered, of the last snapshot alone.
     """
 
     task: str
     attacks: attacks.Chosen
     per_snapshot: bool
+    answered: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,6 +73,7 @@ class Fit:
     run: runs.Run
     models: tuple[str, ...]  # fingerprints of the shadows
     epochs: int
+    answered: bool = False  # on what an outsider would be answered
 
     NAME: ClassVar = "attacks"
     WITHOUT: ClassVar = ("federation.*", "shadow.*")
@@ -82,7 +85,7 @@ class Fit:
         num_records = split.members.shape[1] + split.non_members.shape[1]
         return chunks.Unit(
             fingerprint,
-            _static(self.run, self.WITHOUT, count, split.members.shape, split.non_members.shape),
+            _static(self.run, self.WITHOUT, count, split.members.shape, split.non_members.shape, self.answered),
             self,
             steps=1.0,
             **_memory(count * (params + 9 * num_records), _fit_nbytes(self.run, num_records)),
@@ -177,6 +180,11 @@ class Federation:
         """Who trained each snapshot."""
         return self.run.plans.schedule(self.run.replicate, self.number)
 
+    @property
+    def answered(self) -> bool:
+        """Whether its last snapshot is also read as an outsider is answered; leaves `answers` in the last piece."""
+        return self.run.plans.answered and bool(self.run.plans.references.federations)
+
     @functools.cached_property
     def kept(self) -> tuple[signals.Signal, ...]:
         """The signals of every record that it leaves: phi, and what else the attacks with references read."""
@@ -191,7 +199,7 @@ class Federation:
         rounds, positions, num_scored = run.plans.rounds, run.plans.snapshots_per_cycle, len(run.scored)
         num_floats = len(self.kept) + sum(len(reader.attacks.names) for reader in self.readers)
         scores = positions * num_scored * (1 + 4 * num_floats)
-        readers = tuple((reader.attacks, reader.per_snapshot) for reader in self.readers)
+        readers = tuple((reader.attacks, reader.per_snapshot, reader.answered) for reader in self.readers)
         state = training + 2 * positions * params + 2 * scores + 4 * num_scored + 16 * self.shards.mask.size
         return chunks.Unit(
             fingerprint,

@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import polars as pl
@@ -12,6 +13,7 @@ from fedmia_jax import randomness, types
 from fedmia_jax.attacks import signals
 from fedmia_jax.audit import api
 from fedmia_jax.config import parsing
+from fedmia_jax.defenses import answers
 from fedmia_jax.engine import audits, collection, planning
 from fedmia_jax.learning import networks
 from fedmia_jax.storage import artifacts, workdir
@@ -178,3 +180,34 @@ def test_federations_in_orders_of_their_own(finished, run_sweep, tmp_path):
     last = table.filter(attack="loss", view="coordinator_unordered", attacked="N1").sort("replicate")["node"]
     assert last.to_list() == [int(run.schedule.trainer[-1]) + 1 for run in runs]
     assert set(table.filter(attack="calibration")["view"]) == {"snapshot", "coordinator", "coordinator_unordered"}
+
+
+def test_an_outsider_is_answered_through_the_defence(finished, evidence, tables, run_sweep, tmp_path):
+    """Training is as without it, and so is what participants read; answers are those of the last models, rounded."""
+    values = parsing.nest(finished.settings.flat)
+    values["defense"]["names"], values["defense"]["answer_digits"] = ("rounding",), 1.0
+    values["attack"] |= {"names": ("loss", "calibration"), "views": ("outsider", "coordinator")}
+    runs, table = run_sweep(values, tmp_path / "run", keep_models=True)
+    planned, kept = planning.make_plan(runs, keep_models=True), artifacts.Artifacts(tmp_path / "run" / "artifacts")
+    gathered = collection.gather(planned, kept, runs)
+    np.testing.assert_array_equal(gathered.phi, evidence.phi)
+    np.testing.assert_array_equal(gathered.references.phi, evidence.references.phi)
+    recipe, run = planned.recipes[1], runs[1]
+    for task, phi in (
+        (recipe.federation, gathered.answers.phi[1, 0]),
+        (recipe.references[3], gathered.answers.references.phi[3, 0]),
+    ):
+        params = jax.tree.map(lambda leaf: leaf[-1], kept.read(planned.unit_of[task], "c2")["params"])
+        logits = networks.make_apply(run.module)(params, jnp.asarray(run.dataset.features[run.scored]))
+        rounded = answers.round_probabilities(logits, jnp.float32(1))
+        expected = signals.phi(types.Signals(rounded, jnp.asarray(run.dataset.labels[run.scored])))
+        assert (np.abs(phi - expected) < 1e-3).mean() > 0.99  # but where rounding itself is close
+    intervals = pl.read_parquet(tmp_path / "run" / "intervals.parquet")
+    auc = {(a, v): n for a, v, n in intervals.filter(attacked="node").select("attack", "view", "auc").rows()}
+    before = dict(tables["intervals"].filter(attack="loss", attacked="node").select("view", "auc").rows())
+    assert auc["loss", "coordinator"] == before["coordinator"]
+    assert auc["loss", "outsider"] != before["outsider"]
+    assert 0.4 < auc["calibration", "outsider"] < auc["calibration", "coordinator"]
+    told = table.filter(attack="loss", view="outsider", attacked="union", replicate=1)["target_train_accuracy"].item()
+    held = (gathered.owners[1] >= 0) & gathered.answers.correct[1, 0]
+    assert told == held.sum() / (gathered.owners[1] >= 0).sum()

@@ -149,7 +149,11 @@ REFUSED = [
     ({"data__name": "purchase"}, "data.name='purchase': must be one of synthetic"),
     ({"model__name": "cnn"}, "model.name='cnn': must be one of mlp"),
     ({"federation__kind": "ring"}, "federation.kind='ring': must be one of sequential"),
-    ({"defense__names": ("toys.defense:ROUNDING",)}, "defense.names='toys.defense:ROUNDING': acts on answer, which"),
+    ({"defense__names": ("toys.defense:ROUNDING",)}, "defense.names='toys.defense:ROUNDING': acts on what an out"),
+    (
+        {"defense__names": ("rounding",), "shadow__federations": 8, "shadow__kind": "federated"},
+        "defense.names='rounding': acts on what an outsider is answered, which shadow.kind='federated' cannot honour",
+    ),
     ({"attack__names": ("lira_online",)}, "attack.names=('lira_online',): name one on one model, such as network"),
     ({"attack__names": ("loss", "lira_online")}, "shadow.federations=0: attack.names='lira_online' compares with"),
     ({"attack__views": ()}, "attack.views=(): name a view; "),

@@ -1,4 +1,4 @@
-"""A toy defence that shifts what is handed off, and one that acts where nothing can honour it yet."""
+"""A toy defence that shifts what is handed off, and one of what an outsider is answered."""
 
 import dataclasses
 
