@@ -185,11 +185,13 @@ def _naming(attribution: pl.DataFrame) -> tables.Table:
     for (way, view), rows in attribution.group_by("way", "view", maintain_order=True):
         right, total = int(rows.filter(pl.col("true") == pl.col("named"))["count"].sum()), int(rows["count"].sum())
         parties, candidates = int(rows["parties"][0]), int(rows["candidates"][0])
-        named = _cell(right / total, *intervals.clopper_pearson(right // parties, total // parties))
+        ends = () if views.needs_drawn_order(view) else intervals.clopper_pearson(right // parties, total // parties)
+        named = _cell(right / total, *ends)
         lines.append([str(way), str(view), named, _short(1 / candidates, 3), f"{total // parties:,}"])
     caption = (
         "Insiders name one of the other nodes, for the records of those. 95% intervals: Clopper-Pearson, of the "
-        "records that a party names a node for on average."
+        "records that a party names a node for on average; none for who does not know the order, since there all "
+        "records of a node and replicate stand or fall together."
     )
     header = ["named by", "view", "right", "by chance", "records"]
     return tables.Table("Which node held the record? (top-1)", header, lines, caption, left=2)

@@ -61,6 +61,10 @@ def test_a_page_of_attacks_and_views():
     (named,) = by_title["Which node held the record? (top-1)"].rows
     assert named[2].startswith(".80 (")
     assert named[3:] == [".500", "20"]
+    hidden = made_up_findings.NAMING.with_columns(view=pl.lit("coordinator_unordered"))
+    made = adversaries.make_tables(make_findings(rows) | {"attribution": hidden})
+    (named,) = next(table for table in made if table.title.startswith("Which node held the record?")).rows
+    assert named[2] == ".80"
 
 
 def test_an_attack_whose_scores_are_not_numbers_has_dashes():
