@@ -50,8 +50,23 @@ class Chosen:
 
     @property
     def levels(self) -> tuple[dict[str, float], ...]:
-        """The traced options of each defence by name."""
-        return tuple({name: getattr(group, name) for name in options.traced(type(group))} for group in self.groups)
+        """The traced options of each defence by name, 0 for those that are unset."""
+        return tuple(
+            {name: getattr(group, name) or 0.0 for name in options.traced(type(group))} for group in self.groups
+        )
+
+    def solve(self, uses: Sequence[contract.Use]) -> dict[str, Any]:
+        """Returns the options that follow from others and from how the federations of a point use their records.
+
+        Raises:
+          InputError: there is no answer.
+        """
+        solved: dict[str, Any] = {}
+        for name, group in zip(self.names, self.groups, strict=True):
+            solve = find(name).solve
+            with registry.calling(name, field="defense.names"):
+                solved |= solve(group, uses) if solve else {}
+        return solved
 
     def guarantees(self, use: contract.Use) -> list[tuple[str, contract.Guarantee]]:
         """Returns what each defence promises, with its name.

@@ -111,11 +111,14 @@ class Factory:
       options: the group of options that it reads, declared beside it.
       guarantees: `(options, Use) -> tuple[Guarantee, ...]`, what it promises; None where it promises nothing. It raises
         `InputError` where the use makes its promise void.
+      solve: `(options, Uses of all replicates) -> values`, options that follow from others and from the use, by name;
+        on the host, before anything is planned.
     """
 
     make: Callable[[Any], Defense]
     options: type = options.NoOptions
     guarantees: Callable[[Any, Use], tuple[Guarantee, ...]] | None = None
+    solve: Callable[[Any, Sequence[Use]], Mapping[str, Any]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,5 +34,6 @@ def tabulate(every_run: Sequence[runs.Run]) -> pl.DataFrame:
         for name, stated in run.plans.defences.guarantees(run.use):
             row = {**lead, "defence": name, **dataclasses.asdict(stated)}
             kept = worst.setdefault((lead["run_id"], name, stated.protects), row)
-            kept["epsilon"] = max(kept["epsilon"], stated.epsilon)
+            if stated.epsilon > kept["epsilon"]:
+                kept |= row
     return pl.DataFrame(list(worst.values()), infer_schema_length=None, schema_overrides=SCHEMA)

@@ -363,7 +363,7 @@ def prepare(points: Sequence[sweeps.Point]) -> list[Run]:
     check_network = functools.cache(networks.check)
     load = functools.cache(functools.partial(datasets.load, read=read))
     draw = functools.cache(functools.partial(_draw, load))
-    runs = []
+    runs: list[Run] = []
     for plans, values in every:
         settings = plans.settings
         drawing: tuple[Any, ...] = (
@@ -375,6 +375,7 @@ def prepare(points: Sequence[sweeps.Point]) -> list[Run]:
             plans.rounds.nodes,
             settings.get("seed"),
         )
+        of_point = []
         for replicate in range(settings.get("replicates")):
             run = Run(plans, values, replicate, *draw(*drawing, replicate))
             check_network(plans.network, run.module, num_features=run.dataset.features.shape[1])
@@ -388,11 +389,11 @@ def prepare(points: Sequence[sweeps.Point]) -> list[Run]:
                 )
             if plans.defences.names:
                 programs.check_training(run.learning, run.dataset.features.dtype)
-                plans.defences.guarantees(run.use)  # a void promise is refused here
                 _check_held_out(run)
-            runs.append(run)
+            of_point.append(run)
             if plans.shadows.kind == "federated":
-                pools.deal_like(runs[-1].shards, runs[-1].split.members[0])
+                pools.deal_like(run.shards, run.split.members[0])
+        runs += _solve(plans, of_point)
     return runs
 
 
@@ -411,6 +412,18 @@ def _check_held_out(run: Run) -> None:
             f"defense.held_out_every={every}: a node has {smallest} records, of which none is held out; lower it, or "
             "give nodes more records"
         )
+
+
+def _solve(plans: Plans, of_point: Sequence[Run]) -> Sequence[Run]:
+    """The replicates of a point with what their defences solve for as settings like any other; no promise is void."""
+    solved = {f"defense.{name}": value for name, value in plans.defences.solve([run.use for run in of_point]).items()}
+    if solved:
+        items = tuple((name, solved.get(name, value)) for name, value in plans.settings.items)
+        plans = Plans(schema.Settings(items))
+        of_point = [dataclasses.replace(run, plans=plans) for run in of_point]
+    for run in of_point:
+        plans.defences.guarantees(run.use)
+    return of_point
 
 
 def _draw(

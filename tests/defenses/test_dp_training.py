@@ -1,11 +1,13 @@
-"""Clipping and noise of DP training: their levels, what they come to at level zero, one program for all of them."""
+"""Clipping and noise of DP training: levels, level zero, one program for all; the epsilon that is stated."""
 
+import dp_accounting
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from dp_accounting import pld
 
-from fedmia_jax import defenses, types
+from fedmia_jax import defenses, errors, types
 from fedmia_jax.defenses import contract, dp_training
 from fedmia_jax.learning import training
 
@@ -91,3 +93,40 @@ def test_the_noise_of_a_step_is_divided_by_the_batch_size(toy):
     moved = jax.tree.map(lambda leaf, twin: np.asarray(leaf - twin, np.float64).ravel(), noisy, quiet)
     flat = np.concatenate(jax.tree.leaves(moved))
     assert abs(flat.std() / (0.1 * 4.0 * 2.0 / BATCH_SIZE) - 1) < 5 / np.sqrt(2 * len(flat))
+
+
+USE = contract.Use(
+    num_features=20, node_sizes=(300, 100, 210), batch_size=10, cycles=3, local_epochs=4, carries_optimizer_state=True
+)
+
+
+def test_the_worst_node_is_stated_over_all_its_visits():
+    """Ten batches an epoch, four epochs, three visits, composed: what the library says of truncated batches."""
+    (stated,) = dp_training.state(dp_training.Options(noise_multiplier=2.0), USE)
+    accountant = pld.PLDAccountant(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
+    event = dp_accounting.dp_event.TruncatedSubsampledGaussianDpEvent(100, 0.1, 20, 2.0)
+    assert stated.epsilon == pytest.approx(accountant.compose(event, 120).get_epsilon(1e-5), rel=0.01)
+    assert stated.delta == 1e-5
+    assert stated.how.startswith("PLD, 3 x 40 steps, 10/100 cut at 20, noise 2; RDP uncut: ")
+
+
+def test_a_target_is_met_by_every_replicate():
+    other = contract.Use(**{**vars(USE), "node_sizes": (300, 80, 230)})
+    settings = dp_training.Options(target_epsilon=3.0)
+    solved = dp_training.Options(**{**vars(settings), **dp_training.solve(settings, [USE, other])})
+    epsilons = [dp_training.state(solved, use)[0].epsilon for use in (USE, other)]
+    assert 2.95 < max(epsilons) <= 3.0
+    assert dp_training.solve(dp_training.Options(), [USE]) == {}
+
+
+def test_what_has_no_epsilon_is_refused_or_not_stated():
+    shuffled = dp_training.Options(batches="shuffled")
+    assert dp_training.state(shuffled, USE) == ()
+    assert dp_training.make_defense(shuffled).sampling is None
+    with pytest.raises(errors.InputError, match=r"^defense.target_epsilon=2.0: no epsilon is stated for defense.batch"):
+        dp_training.solve(dp_training.Options(batches="shuffled", target_epsilon=2.0), [USE])
+    with pytest.raises(
+        errors.InputError, match=r"^training.batch_size=101: .* and a node has 100; use a smaller batch"
+    ):
+        dp_training.state(dp_training.Options(), contract.Use(**{**vars(USE), "batch_size": 101}))
+    assert dp_training.state(dp_training.Options(), contract.Use(**{**vars(USE), "cycles": 0})) == ()

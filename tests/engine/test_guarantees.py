@@ -58,6 +58,25 @@ def test_flips_protect_bits_and_records(fresh, draws):
     assert bit["delta"] == 0.0
 
 
+def test_noise_is_solved_for_a_stated_epsilon():
+    """Once for all replicates of a point; it is a setting like any other from there on."""
+    values = {
+        "defense.names": ("dp_training",),
+        "data.partition": "dirichlet",
+        "training.batch_size": 4,
+        "replicates": 2,
+    }
+    flat = parsing.flat(SMALL) | values
+    points = sweeps.expand({**parsing.nest(flat), "sweep": {"defense.target_epsilon": [2.0, 8.0]}}).points
+    every_run = runs.prepare(points)
+    stated = guarantees.tabulate(every_run)
+    np.testing.assert_allclose(stated["epsilon"], [2.0, 8.0], rtol=0.02)
+    assert (stated["epsilon"] <= np.array([2.0, 8.0])).all()
+    noises = [run.settings.get("defense.noise_multiplier") for run in every_run]
+    assert noises[0] == noises[1] > noises[2] == noises[3]
+    assert [float(noise) for noise in runs.hyper(every_run).levels[0]["noise_multiplier"]] == pytest.approx(noises)
+
+
 def test_what_promises_nothing_says_nothing():
     assert state(("weight_decay", "label_smoothing", "feature_noise")).is_empty()
     assert state(()).is_empty()
@@ -79,6 +98,17 @@ REFUSED = [
     (("update_noise",), {"defense.update_clip": 0.0}, "defense.update_clip=0.0: must be greater than 0"),
     (("update_noise",), {"defense.update_noise": -0.1}, "defense.update_noise=-0.1: must be at least 0"),
     (("output_perturbation",), {"defense.output_clip": -1.0}, "defense.output_clip=-1.0: must be greater than 0"),
+    (("dp_training",), {"defense.target_epsilon": 0.0}, "defense.target_epsilon=0.0: must be between 0.01 and 100"),
+    (("dp_training",), {"defense.target_epsilon": -1.0}, "defense.target_epsilon=-1.0: must be between 0.01 and 100"),
+    (("dp_training",), {"defense.delta": 1.0}, "defense.delta=1.0: must be between"),
+    (("dp_training",), {"defense.noise_multiplier": -1.0}, "defense.noise_multiplier=-1.0: must be at least 0"),
+    (("dp_training",), {"defense.clip": 0.0}, "defense.clip=0.0: must be greater than 0"),
+    (("dp_training",), {"training.batch_size": 64}, "training.batch_size=64: defense.names='dp_training' draws each"),
+    (
+        ("dp_training",),
+        {"defense.target_epsilon": 1.0, "defense.batches": "shuffled"},
+        "defense.target_epsilon=1.0: no epsilon is stated for defense.batches='shuffled'",
+    ),
     (("update_noise",), {"defense.delta": 0.0}, "defense.delta=0.0: must be between"),
     (("label_smoothing",), {"defense.label_smoothing": 1.5}, "defense.label_smoothing=1.5: must be between 0 and 1"),
     (("early_stopping",), {"defense.held_out_every": 1}, "defense.held_out_every=1: must be at least 2"),

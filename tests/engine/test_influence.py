@@ -56,6 +56,8 @@ OF_UNNAMED_DEFENCES: dict[str, Any] = {  # which move nothing
     "defense.clip": 2.0,
     "defense.noise_multiplier": 2.0,
     "defense.most_records": 3.0,
+    "defense.batches": "shuffled",
+    "defense.target_epsilon": 2.0,
     "defense.delta": 1e-6,
 }
 OTHER: dict[str, Any] = {  # a value of each field that differs from the base
