@@ -103,13 +103,13 @@ def state(settings: Options, use: contract.Use) -> tuple[contract.Guarantee, ...
     worst = accounting.worst_node(steps_of(settings, use), noise, delta)
     rough = accounting.untruncated_epsilon(worst, noise, delta)
     visits = f"{use.cycles} x {worst.num_steps // max(use.cycles, 1):,} steps"
-    batches = f"{worst.batch_size}/{worst.num_records} cut at {worst.most_records}"
+    batches = f"{worst.batch_size}/{worst.num_records}"
     guarantee = contract.Guarantee(
-        protects="one record, added or removed",
+        protects="one record, add/remove",
         against="everybody",
         epsilon=accounting.step_epsilon(worst, noise, delta),
         delta=delta,
-        how=f"PLD, {visits}, {batches}, noise {noise:.4g}; RDP uncut: {rough:.3g}",
+        how=f"PLD, {visits} at {batches}, noise {noise:.4g}; RDP uncut {rough:.3g}",
     )
     return (guarantee,) if worst.num_steps else ()
 
