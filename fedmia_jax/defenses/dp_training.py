@@ -109,7 +109,7 @@ def state(settings: Options, use: contract.Use) -> tuple[contract.Guarantee, ...
         against="everybody",
         epsilon=accounting.step_epsilon(worst, noise, delta),
         delta=delta,
-        how=f"PLD, {visits} at {batches}, noise {noise:.4g}; RDP uncut {rough:.3g}",
+        how=f"PLD, {visits} at {batches}, noise {noise:.3g}; RDP uncut {rough:.3g}",
     )
     return (guarantee,) if worst.num_steps else ()
 
