@@ -15,7 +15,7 @@ from fedmia_jax.config import schema
 from fedmia_jax.engine import runs
 
 RECIPE = 2  # Raise it whenever the same settings would train other models or fit other attacks.
-AUDIT_RECIPE = 5  # Raise it whenever the same attacks on the same signals would make other tables.
+AUDIT_RECIPE = 6  # Raise it whenever the same attacks on the same signals would make other tables.
 # No task reads these: records count by their content, replicates by their index, the others only read outcomes.
 WITHOUT = ("replicates", "data.*", "attack.views", "attack.epsilon_*", "attack.strongest", "defense.delta")
 NAMES = ("model.name", *schema.REGISTRIES)  # fields that may name code from outside the package
