@@ -42,6 +42,14 @@ SCHEMA: Mapping[str, Any] = {
 }
 
 
+CHANGES_SCHEMA: Mapping[str, Any] = {
+    "attack": pl.String,
+    "view": pl.String,
+    "nodes": pl.Int64,
+    **dict.fromkeys((column for number in coalitions.NUMBERS for column in number_columns(number)), pl.Float64),
+}
+
+
 class Cell(NamedTuple):
     """What the parties of one view learn of one node by one attack, averaged over the parties.
 
@@ -124,6 +132,22 @@ def between_attacks(draws: Iterable[Mapping[str, Any]], strongest: str) -> list[
             if made:
                 head = {"attack": strongest, "view": view, "other_attack": other, "other_view": view}
                 table.append(head | {"sees": None, "strongest": True} | made)
+    return table
+
+
+def between_points(draws: Iterable[Mapping[str, Any]], first: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns what every attack says more at one point of a sweep than at another, a row for each attack and view.
+
+    Args:
+      draws: rows of one point.
+      first: rows of the other, of the same records and as many replicates, so that their weights are the same.
+    """
+    others, table = _cells(first), []
+    for attack, by_view in _cells(draws).items():
+        for view, cells in by_view.items():
+            made = _difference(cells, others.get(attack, {}).get(view, {}))
+            if made:
+                table.append({"attack": attack, "view": view} | made)
     return table
 
 

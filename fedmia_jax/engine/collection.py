@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from fedmia_jax.attacks import signals
-from fedmia_jax.audit import evidence, findings, rows
+from fedmia_jax.audit import comparisons, evidence, findings, rows
 from fedmia_jax.config import schema
 from fedmia_jax.engine import plan, runs, scoring, tasks
 from fedmia_jax.fingerprints import fingerprint
@@ -133,6 +133,36 @@ def tabulate_audits(
         name: pl.concat([of_point[name] for of_point in tables], how="diagonal_relaxed") for name in workdirs.TABLES
     }
     return pl.concat(results), joined
+
+
+def tabulate_changes(points: Sequence[tuple[Sequence[runs.Run], findings.Findings]]) -> pl.DataFrame:
+    """Returns what attacks with references find more, or less, at each point of a sweep than at its first.
+
+    Args:
+      points: see `tabulate_audits`.
+
+    Returns:
+      One row for each point, attack and view, in front what tells points apart; points that audit other records, or
+      with another number of replicates, have none.
+    """
+    (first, of_first), *others = points
+    columns = schema_of(first[0])
+    columns = {name: columns[name] for name in head(first[0]) if name != "replicate"}
+    changes = []
+    for every_run, audited in others:
+        if _alike(every_run, first):
+            of_point = {name: head(every_run[0])[name] for name in columns}
+            draws = (each.draws.iter_rows(named=True) for each in (audited, of_first))
+            changes += [of_point | row for row in comparisons.between_points(*draws)]
+    return pl.DataFrame(changes, columns | dict(comparisons.CHANGES_SCHEMA))
+
+
+def _alike(every_run: Sequence[runs.Run], others: Sequence[runs.Run]) -> bool:
+    """Whether replicates of two points audit the same records."""
+    return len(every_run) == len(others) and all(
+        run.dataset.fingerprint == other.dataset.fingerprint and np.array_equal(run.scored, other.scored)
+        for run, other in zip(every_run, others, strict=True)
+    )
 
 
 def gather(planned: plan.Plan, kept: artifacts.Artifacts, every_run: Sequence[runs.Run]) -> evidence.Evidence:

@@ -47,6 +47,8 @@ def run(place: lab.Lab, every_run: Sequence[runs.Run]) -> pl.DataFrame:
     rows, tables = collection.tabulate_audits(points)
     for name in workdirs.TABLES:
         place.workdir.write_table(name, tables[name])
+    if len(points) > 1:
+        place.workdir.write_table(workdirs.CHANGES, collection.tabulate_changes(points))
     return pl.concat([table, rows])
 
 

@@ -8,7 +8,7 @@ import rich.console
 
 from fedmia_jax.audit import rows as audit_rows
 from fedmia_jax.engine import guarantees as engine_guarantees
-from fedmia_jax.report import adversaries, figures, guarantees, paper, ranking, snapshots, tables
+from fedmia_jax.report import adversaries, figures, guarantees, mitigations, paper, ranking, snapshots, tables
 from fedmia_jax.storage import workdir as workdirs
 
 TERMINAL_ROWS = 60  # points of a sweep that the terminal shows; report.md has all
@@ -91,6 +91,9 @@ def _of_points(
     based = results.filter(pl.col("phase") == "centralised")["attack"].unique().to_list()
     page = _of_sweep(workdir, results.filter(pl.col("attack").is_in(based)), title=title, swept=swept)
     by_point = adversaries.by_point(findings, swept=swept) if findings else []
+    if findings and mitigations.applies(findings, results, swept):
+        bought, shown, drawn = mitigations.make(workdir, findings, results, title=title, swept=swept)
+        page = _Page([*bought, *page.sections], shown, [*drawn, *page.pictures])
     return dataclasses.replace(page, sections=[*page.sections, *(table.to_markdown() for table in by_point)])
 
 

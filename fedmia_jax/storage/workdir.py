@@ -30,6 +30,7 @@ AGAIN = "run the same command again, which makes it anew"
 CSV_ROWS = 100_000  # results.csv is written below this
 # Beside the results, of runs with reference federations.
 TABLES = ("intervals", "roc", "coalitions", "attribution", "comparisons")
+CHANGES = "changes"  # beside those, of sweeps: differences from the first point
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,121 @@
+"""Turns a frontier into advice: the least leakage for what one is ready to lose, and the paper's own advice checked."""
+
+import numpy as np
+
+from fedmia_jax.report import tables
+from fedmia_jax.report.mitigations import frontier
+
+BUDGETS = (1.0, 2.0, 5.0, 10.0)  # points of test accuracy
+MOST_LOST = 10.0  # points; levels that lose more say nothing of the paper's advice
+CLAIMS = {
+    "Noise on the training records makes the attack less successful": ("randomised_response", "feature_noise"),
+    "Perturbing the learned parameters makes the attack less successful": (
+        "update_noise",
+        "output_perturbation",
+        "dp_training",
+    ),
+}
+RULE = (
+    f"Section V of the paper, by levels that lose at most {MOST_LOST:g} points of test accuracy. Supported: one of "
+    "them leaks less than no defence, its paired 95% interval below zero; contradicted: all of them leak more; else "
+    "unresolved. Several levels are tried, and each interval stands by itself."
+)
+
+
+def best(levels: frontier.Levels, budget: float) -> frontier.Level:
+    """Returns the level that leaks least among those that lose no more than a budget on average; the first at a tie."""
+    within = [level for level in levels.points if level.lost.value <= budget]
+    return min(within, key=lambda level: _leak(levels, level))
+
+
+def _leak(levels: frontier.Levels, level: frontier.Level) -> float:
+    """What advice goes by; infinite where the sample resolves none."""
+    number = level.leaks.get((levels.widest, frontier.LEAK))
+    return float("inf") if number is None or np.isnan(number.value) else number.value
+
+
+def to_table(levels: frontier.Levels) -> tables.Table:
+    """Returns, for every budget, the least leakage and how to get it."""
+    lines = []
+    for budget in BUDGETS:
+        level = best(levels, budget)
+        cells = [f"{budget:g}", level.label, f"{_leak(levels, level):.2f}", f"{level.lost.value:+.1f}"]
+        lines.append([*cells, f"`{level.flags}`" if level.flags else "-"])
+    caption = (
+        f"The lowest TPR at 1% FPR of {levels.attack} on one node under {levels.widest}, of all levels that lose no "
+        "more than so many points of test accuracy on average. It is chosen among levels on the records that it is "
+        "reported on, which flatters it a little."
+    )
+    header = ["points\nto lose", "defence", "TPR 1%", "lost", "how"]
+    return tables.Table("The least leakage for what one is ready to lose", header, lines, caption, left=2)
+
+
+def recommend(levels: frontier.Levels) -> str:
+    """Returns a paragraph: what to do, made from the numbers alone."""
+    without = levels.points[0]
+    text = [
+        f"Without a defence, who holds the view {levels.widest} finds {_leak(levels, without):.0%} of a node's records "
+        "at one false alarm in a hundred."
+    ]
+    said: list[str] = []
+    for budget in BUDGETS:
+        level = best(levels, budget)
+        if level is without:
+            text.append(f"Of what was tried, nothing helps for {budget:g} or fewer points of test accuracy.")
+        elif level.label not in said:
+            said.append(level.label)
+            text.append(
+                f"For up to {budget:g} points of test accuracy, {level.label} leaks least: "
+                f"{_leak(levels, level):.0%}, and it costs {level.lost.value:.1f} points. {_sure(levels, level)}"
+            )
+    if len(said) < len(BUDGETS) and said:
+        text.append("Larger losses than those bought nothing more.")
+    return " ".join(text)
+
+
+def _sure(levels: frontier.Levels, level: frontier.Level) -> str:
+    """Whether the records resolve that a level leaks less."""
+    change = level.changes.get((levels.widest, frontier.LEAK))
+    if change is None or np.isnan(change.high):
+        return "The sample says nothing of how sure that is."
+    if change.high < 0:
+        return f"It is {-change.value:.2f} less than without ({-change.high:.2f} to {-change.low:.2f})."
+    return f"But the sample cannot tell it from no defence ({change.low:+.2f} to {change.high:+.2f})."
+
+
+def claims(levels: frontier.Levels) -> tables.Table:
+    """Returns the paper's advice, each sentence with a verdict."""
+    lines = [[_verdict(levels, families), sentence, _seen(levels, families)] for sentence, families in CLAIMS.items()]
+    return tables.Table("The paper's advice", ["verdict", "advice", "seen"], lines, RULE, left=3)
+
+
+def _candidates(levels: frontier.Levels, families: tuple[str, ...]) -> list[tuple[frontier.Level, frontier.Number]]:
+    """Levels of some families that lose little enough, with their change."""
+    pairs = [(level, level.changes.get((levels.widest, frontier.LEAK))) for level in levels.points]
+    return [
+        (level, change)
+        for level, change in pairs
+        if level.family in families
+        and level.lost.value <= MOST_LOST
+        and change is not None
+        and not np.isnan(change.low)
+    ]
+
+
+def _verdict(levels: frontier.Levels, families: tuple[str, ...]) -> str:
+    """Supported, contradicted, unresolved, or not tested."""
+    changes = [change for _, change in _candidates(levels, families)]
+    if not changes:
+        return "not tested"
+    if any(change.high < 0 for change in changes):
+        return "supported"
+    return "contradicted" if all(change.low > 0 for change in changes) else "unresolved"
+
+
+def _seen(levels: frontier.Levels, families: tuple[str, ...]) -> str:
+    """The level that leaks least of some families."""
+    found = _candidates(levels, families)
+    if not found:
+        return "no level with an interval"
+    level, change = min(found, key=lambda pair: pair[1].value)
+    return f"{level.label}: {change.value:+.2f} ({change.low:+.2f} to {change.high:+.2f})"

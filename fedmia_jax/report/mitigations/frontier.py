@@ -1,0 +1,264 @@
+"""Takes from the tables of a sweep what each level of a defence costs and what it still leaks."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from fedmia_jax.audit import comparisons, intervals
+from fedmia_jax.report import tables
+
+NUMBERS = {"auc": "AUC", "tpr_at_fpr_0.01": "TPR at 1% FPR", "tpr_at_fpr_0.001": "TPR at 0.1% FPR"}
+LEAK = "tpr_at_fpr_0.01"  # the number that advice goes by
+WIDEST = "coordinator"  # the view that advice goes by, where it is there
+NONE = "no defence"
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """A number with its interval, NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """One point of a sweep over defences.
+
+    Attributes:
+      family: names of its defences, or of the settings that differ; levels of one family are one curve.
+      label: the family and its levels.
+      flags: how to set it on the command line.
+      test_accuracy: f[S] of the last model, by replicate.
+      lost: what of that is lost, in points, against no defence: mean over replicates with a t-interval.
+      attack_accuracy: of the first attack on the union of all nodes, from the last model.
+      leaks: by view and number, of the strongest attack on one node.
+      worst: the same on the worst node.
+      changes: by view and number, differences from no defence on the same records and replicates.
+      named: how often the strongest attack names the node that held a record, from the widest view.
+      audited: lower bound on epsilon of the strongest attack under the widest view.
+      promised: the smallest epsilon that the defences promise; None where they promise none.
+    """
+
+    family: str
+    label: str
+    flags: str
+    test_accuracy: np.ndarray
+    lost: Number
+    attack_accuracy: float
+    leaks: Mapping[tuple[str, str], Number]
+    worst: Mapping[tuple[str, str], float]
+    changes: Mapping[tuple[str, str], Number]
+    named: float | None
+    audited: float | None
+    promised: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Levels:
+    """All points, the first without a defence.
+
+    Attributes:
+      points: in the order of the sweep; those whose training exploded are left out.
+      attack: the strongest one, named beforehand.
+      views: of single parties, in their order.
+    """
+
+    points: Sequence[Level]
+    attack: str
+    views: Sequence[str]
+
+    @property
+    def widest(self) -> str:
+        """The view that advice goes by."""
+        return WIDEST if WIDEST in self.views else self.views[-1]
+
+
+def read(
+    findings: Mapping[str, pl.DataFrame],
+    results: pl.DataFrame,
+    *,
+    swept: Sequence[str],
+    changes: pl.DataFrame | None = None,
+    guarantees: pl.DataFrame | None = None,
+) -> Levels:
+    """Returns the points of a sweep.
+
+    Args:
+      findings: tables of the audits.
+      results: rows of attacks on single snapshots; the first attack stands for the paper's.
+      swept: dotted names of the fields that differ between points.
+      changes: differences from the first point.
+      guarantees: what defences promise.
+    """
+    attack = findings["comparisons"].filter("strongest")["attack"][0]
+    of_node = findings["intervals"].filter(pl.col("attacked") == "node", pl.col("attack") == attack)
+    of_node = of_node.filter(~pl.col("view").str.contains("all_coalitions"))
+    views = of_node["view"].unique(maintain_order=True).to_list()
+    points: list[Level] = []
+    base: dict[str, Any] = {}
+    for rows in results.filter(pl.col("attack") == results["attack"][0]).partition_by("run_id", maintain_order=True):
+        if rows["accuracy"].null_count():
+            continue
+        run, values = rows["run_id"][0], {name: rows[name][0] for name in swept}
+        base = base or values
+        tables_of_run = [
+            None if table is None else table.filter(pl.col("run_id") == run)
+            for table in (of_node, changes, guarantees, findings["attribution"])
+        ]
+        points.append(_level(values, base, rows, tables_of_run, points[0] if points else None, attack, views))
+    return Levels(points, attack, views)
+
+
+def _level(
+    values: Mapping[str, Any],
+    base: Mapping[str, Any],
+    rows: pl.DataFrame,
+    tables_of_run: Sequence[pl.DataFrame | None],
+    first: Level | None,
+    attack: str,
+    views: Sequence[str],
+) -> Level:
+    """One point."""
+    of_node, changes, guarantees, attribution = tables_of_run
+    assert of_node is not None
+    assert attribution is not None
+    differing = {name: value for name, value in values.items() if value != base[name]}
+    names = differing.pop("defense.names", None)
+    shown = [f"{name.rpartition('.')[2]} {tables.value(value)}" for name, value in differing.items()]
+    family = " + ".join(_names(names)) if names else ", ".join(differing) or NONE
+    flags = [f'--config.defense.names="{names}"'] if names else []
+    flags += [f"--config.{name}={tables.value(value)}" for name, value in differing.items()]
+    last = rows.filter(pl.col("phase") == "federated", pl.col("attacked") == "union")
+    last = last.group_by("replicate", maintain_order=True).last()
+    accuracy = last["target_test_accuracy"].to_numpy()
+    widest = WIDEST if WIDEST in views else views[-1]
+    audited = of_node.filter(pl.col("view") == widest)["epsilon"].to_list()
+    promised = [] if guarantees is None else guarantees["epsilon"].drop_nulls().to_list()
+    return Level(
+        family=family,
+        label=" ".join([family if names or not differing else "", *shown]).strip(),
+        flags=" ".join(flags),
+        test_accuracy=accuracy,
+        lost=_lost(first.test_accuracy if first else accuracy, accuracy),
+        attack_accuracy=float(last["accuracy"].to_numpy().mean()),
+        leaks={
+            (row["view"], number): _interval(row, number) for row in of_node.iter_rows(named=True) for number in NUMBERS
+        },
+        worst={
+            (row["view"], number): _float(row[f"{number}_worst_node"])
+            for row in of_node.iter_rows(named=True)
+            for number in NUMBERS
+        },
+        changes={} if changes is None else _changes(changes.filter(pl.col("attack") == attack)),
+        named=_named(attribution.filter(pl.col("way") == attack, pl.col("view") == widest)),
+        audited=audited[0] if audited else None,
+        promised=min(promised) if promised else None,
+    )
+
+
+def _names(text: str) -> list[str]:
+    """Names of defences from the text of their tuple."""
+    return [name.strip(" '\"") for name in text.strip("()").split(",") if name.strip(" '\"")]
+
+
+def _float(value: float | None) -> float:
+    """A number, NaN for none."""
+    return float("nan") if value is None else value
+
+
+def _interval(row: Mapping[str, Any], number: str) -> Number:
+    """A number of a row of intervals."""
+    end = "_replicates" if number == "auc" else ""
+    return Number(*(_float(row[f"{number}{part}"]) for part in ("", f"_low{end}", f"_high{end}")))
+
+
+def _changes(rows: pl.DataFrame) -> dict[tuple[str, str], Number]:
+    """Differences by view and number."""
+    return {
+        (row["view"], number): Number(*(_float(row[column]) for column in comparisons.number_columns(number)))
+        for row in rows.iter_rows(named=True)
+        for number in NUMBERS
+    }
+
+
+def _lost(first: np.ndarray, accuracy: np.ndarray) -> Number:
+    """Points of accuracy lost, replicate by replicate."""
+    lost = 100 * (first[: len(accuracy)] - accuracy[: len(first)])
+    width = intervals.t_width(lost)
+    return Number(float(lost.mean()), float(lost.mean() - width), float(lost.mean() + width))
+
+
+def _named(attribution: pl.DataFrame) -> float | None:
+    """The share of records whose node is named."""
+    total = int(attribution["count"].sum())
+    right = int(attribution.filter(pl.col("true") == pl.col("named"))["count"].sum())
+    return right / total if total else None
+
+
+def to_table(levels: Levels, *, title: str) -> tables.Table:
+    """Returns what every level costs and leaks."""
+    header = ["defence", "test", "points\nlost", *(f"{view}\nTPR 1%" for view in levels.views)]
+    header += [
+        f"{levels.widest}\nTPR 0.1%",
+        "worst\nnode",
+        "paper's\nattack",
+        "node\nnamed",
+        "epsilon\naudited",
+        "promised",
+    ]
+    lines = []
+    for level in levels.points:
+        cells = [level.label, tables.mean(level.test_accuracy), _signed(level.lost, 1)]
+        cells += [_share(level.leaks.get((view, LEAK))) for view in levels.views]
+        cells += [_share(level.leaks.get((levels.widest, "tpr_at_fpr_0.001")))]
+        worst = level.worst.get((levels.widest, LEAK), float("nan"))
+        cells += ["-" if np.isnan(worst) else f"{worst:.2f}", f"{level.attack_accuracy:.3f}"]
+        cells += ["-" if number is None else f"{number:.2f}" for number in (level.named, level.audited, level.promised)]
+        lines.append(cells)
+    caption = (
+        f"TPR: of the attack {levels.attack}, named beforehand, on one node (mean over nodes; the worst node under "
+        f"{levels.widest}), shadows and references trained under the same defence; 95% intervals over records and "
+        "replicates. Points lost: of test accuracy of the last model, against no defence, replicate by replicate, 95% "
+        "t. Epsilon audited is a lower bound, promised what the defence states; '-': none."
+    )
+    return tables.Table(f"What protection buys; {title}", header, lines, caption)
+
+
+def to_changes(levels: Levels) -> tables.Table:
+    """Returns how much less every level leaks than no defence, on the same records."""
+    lines = [
+        [level.label, *(_change(level.changes.get((view, LEAK))) for view in levels.views)]
+        for level in levels.points[1:]
+    ]
+    caption = (
+        f"Differences of the TPR at 1% FPR of {levels.attack} on one node from no defence, on the same records and "
+        "replicates, which are drawn anew for both at once; 95% intervals, each by itself."
+    )
+    return tables.Table("Less than without a defence", ["defence", *levels.views], lines, caption)
+
+
+def _share(number: Number | None) -> str:
+    """A share and its interval."""
+    if number is None or np.isnan(number.value):
+        return "-"
+    ends = "" if np.isnan(number.low) else f" ({number.low:.2f}-{number.high:.2f})"
+    return f"{number.value:.2f}{ends}"
+
+
+def _signed(number: Number, digits: int) -> str:
+    """A difference and its half-width."""
+    width = "" if np.isnan(number.high) else f" ±{number.high - number.value:.{digits}f}"
+    return f"{round(number.value, digits) + 0.0:+.{digits}f}{width}"
+
+
+def _change(number: Number | None) -> str:
+    """A difference and its interval."""
+    if number is None or np.isnan(number.value):
+        return "-"
+    ends = "" if np.isnan(number.low) else f" ({number.low:+.2f} to {number.high:+.2f})"
+    return f"{number.value:+.2f}{ends}"

@@ -1,0 +1,60 @@
+"""Advice from made-up frontiers: who is best decides, and nothing else."""
+
+import made_up_levels
+import pytest
+
+from fedmia_jax.report.mitigations import advice
+
+
+def make(best):
+    """Three families, of which one is best at little loss."""
+    leaks = {"flips": 0.6, "noise": 0.62, "decay": 0.64} | {best: 0.3}
+    return made_up_levels.levels(
+        *(made_up_levels.level(name, 1.5, leak, (leak - 0.8, leak - 0.9, leak - 0.7)) for name, leak in leaks.items()),
+        made_up_levels.level("flips", 30.0, 0.01, (-0.79, -0.8, -0.7), size=" of all"),
+    )
+
+
+@pytest.mark.parametrize("best", ["flips", "noise", "decay"])
+def test_the_best_defence_is_named_whichever_it_is(best):
+    levels = make(best)
+    assert advice.best(levels, 2.0).family == best
+    text = advice.recommend(levels)
+    assert f"For up to 2 points of test accuracy, {best} leaks least: 30%, and it costs 1.5 points." in text
+    assert "It is 0.50 less than without (0.40 to 0.60)." in text
+    assert all(f"{name} leaks least" not in text for name in ("flips", "noise", "decay") if name != best)
+    rows = advice.to_table(levels).rows
+    assert [row[1] for row in rows] == ["no defence", best, best, best]
+    assert rows[1][-1] == f"`--set {best}`"
+
+
+def test_where_nothing_helps_it_says_so():
+    levels = made_up_levels.levels(made_up_levels.level("flips", 0.5, 0.9), made_up_levels.level("noise", 20.0, 0.1))
+    text = advice.recommend(levels)
+    assert text.count("nothing helps") == 4
+    assert "leaks least" not in text
+
+
+def test_what_the_sample_does_not_resolve_is_said():
+    near = made_up_levels.levels(made_up_levels.level("flips", 0.5, 0.79, (-0.01, -0.05, 0.03)))
+    assert "cannot tell it from no defence (-0.05 to +0.03)" in advice.recommend(near)
+    unknown = made_up_levels.levels(made_up_levels.level("flips", 0.5, 0.79))
+    assert "says nothing of how sure" in advice.recommend(unknown)
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ([(-0.2, -0.3, -0.1), (0.1, 0.0, 0.2)], "supported"),
+        ([(0.2, 0.1, 0.3), (0.1, 0.05, 0.2)], "contradicted"),
+        ([(0.2, 0.1, 0.3), (0.0, -0.1, 0.1)], "unresolved"),
+        ([], "not tested"),
+    ],
+)
+def test_the_papers_advice_gets_a_verdict(changes, verdict):
+    points = [made_up_levels.level("randomised_response", 3.0, 0.5, change) for change in changes]
+    points.append(made_up_levels.level("randomised_response", 15.0, 0.1, (-0.7, -0.8, -0.6)))  # costs too much
+    lines = advice.claims(made_up_levels.levels(*points)).rows
+    assert [line[0] for line in lines] == [verdict, "not tested"]
+    if changes:
+        assert f"{min(change[0] for change in changes):+.2f}" in lines[0][2]
