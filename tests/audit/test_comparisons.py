@@ -89,6 +89,15 @@ def test_views_are_compared_on_the_nodes_of_both(simulated):
     assert row["auc_difference"] == pytest.approx(np.mean(apart), abs=1e-6)
 
 
+def test_points_are_compared_attack_by_attack_as_attacks_are(simulated):
+    _, _, _, draws = simulated
+    point, first = ([row | {"attack": "a"} for row in draws if row["attack"] == name] for name in "ab")
+    (row,) = comparisons.between_points(point, [*first, *(row | {"attack": "c"} for row in first)])
+    (expected,) = comparisons.between_attacks(draws, "a")
+    assert row == {name: expected[name] for name in comparisons.CHANGES_SCHEMA}
+    assert comparisons.between_points(point, []) == []
+
+
 def test_numbers_of_the_same_scores_do_not_differ(simulated):
     _, _, _, draws = simulated
     same = [row | {"attack": attack} for row in draws if row["attack"] == "a" for attack in "ab"]

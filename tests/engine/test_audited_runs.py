@@ -98,6 +98,18 @@ def test_the_engine_says_what_the_audit_says(finished, evidence, tables, quick_c
     assert rows.equals(findings.rows.filter(pl.col("attack") == "lira_online"), null_equal=True)
 
 
+def test_points_on_the_same_records_are_compared_with_the_first(finished):
+    audited = audits.read(finished.planned, finished.kept, finished.runs)
+    changes = collection.tabulate_changes([(finished.runs, audited)] * 2)
+    assert set(changes["attack"]) == set(NAMES) - {"loss"}
+    assert set(changes["view"]) == set(VIEWS) - {"all_coalitions:2"}
+    assert changes["auc_difference"].to_list() == [0.0] * changes.height
+    assert changes["run_id"].to_list() == [collection.run_id(finished.runs[0])] * changes.height
+    fewer = collection.tabulate_changes([(finished.runs, audited), (finished.runs[:1], audited)])
+    assert fewer.is_empty()
+    assert fewer.schema == changes.schema
+
+
 def test_attacks_see_members(tables):
     assert (
         tables["intervals"].filter(pl.col("attack") == "sequence_lira", pl.col("view") == "bracket")["auc"].min() > 0.8
