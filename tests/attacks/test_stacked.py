@@ -61,7 +61,7 @@ def test_ratios_are_scipys(double):
 
 def test_it_finds_more_than_sequence_lira_where_every_component_has_a_tail(monkeypatch):
     monkeypatch.setattr(stacked, "NUM_UPDATES", 600)
-    monkeypatch.setattr(stacked, "NUM_EXAMPLES", 60_000)
+    monkeypatch.setattr(stacked, "NUM_EXAMPLES", 30_000)
     known, phi, members, best = laws.draw("t4 each", records=1000, targets=12)
     optimum, plain, found = (
         laws.rates(scores, members)
