@@ -23,7 +23,7 @@ def make_table(stated: pl.DataFrame, *, swept: Sequence[str] = ()) -> tables.Tab
     """
     fields = [name for name in swept if name in stated.columns]
     rows = [[_cell(row[name]) for name in (*fields, *COLUMNS)] for row in stated.iter_rows(named=True)]
-    return tables.Table("Guarantees", [*fields, *COLUMNS], rows, CAPTION, left=len(fields) + 3)
+    return tables.Table("Guarantees", [*fields, *COLUMNS], rows, CAPTION, left=len(fields) + 3, wrap=True)
 
 
 def _cell(value: object) -> str:

@@ -51,5 +51,6 @@ def make(
     )
     figures.save(workdir, "frontier", pictures.draw(levels, title=title))
     made = [frontier.to_table(levels, title=title), frontier.to_changes(levels), advice.to_table(levels)]
-    sections = [made[0].to_markdown(), made[1].to_markdown(), made[2].to_markdown(), advice.recommend(levels)]
-    return [*sections, advice.claims(levels).to_markdown()], [made[0], made[2]], ["frontier"]
+    sections = [*(table.to_markdown() for table in made), advice.recommend(levels)]
+    shown = [frontier.to_summary(levels, title=title), made[2]]
+    return [*sections, advice.claims(levels).to_markdown()], shown, ["frontier"]

@@ -47,7 +47,7 @@ def to_table(levels: frontier.Levels) -> tables.Table:
         "reported on, which flatters it a little."
     )
     header = ["points\nto lose", "defence", "TPR 1%", "lost", "how"]
-    return tables.Table("The least leakage for what one is ready to lose", header, lines, caption, left=2)
+    return tables.Table("The least leakage for what one is ready to lose", header, lines, caption, left=2, wrap=True)
 
 
 def recommend(levels: frontier.Levels) -> str:

@@ -129,7 +129,6 @@ def _level(
     assert attribution is not None
     differing = {name: value for name, value in values.items() if value != base[name]}
     names = differing.pop("defense.names", None)
-    shown = [f"{name.rpartition('.')[2]} {tables.value(value)}" for name, value in differing.items()]
     family = " + ".join(_names(names)) if names else ", ".join(differing) or NONE
     flags = [f'--config.defense.names="{names}"'] if names else []
     flags += [f"--config.{name}={tables.value(value)}" for name, value in differing.items()]
@@ -138,10 +137,10 @@ def _level(
     accuracy = last["target_test_accuracy"].to_numpy()
     widest = WIDEST if WIDEST in views else views[-1]
     audited = of_node.filter(pl.col("view") == widest)["epsilon"].to_list()
-    promised = [] if guarantees is None else guarantees["epsilon"].drop_nulls().to_list()
+    promised = [] if guarantees is None else _promised(guarantees)
     return Level(
         family=family,
-        label=" ".join([family if names or not differing else "", *shown]).strip(),
+        label=_label(family, names, differing),
         flags=" ".join(flags),
         test_accuracy=accuracy,
         lost=_lost(first.test_accuracy if first else accuracy, accuracy),
@@ -159,6 +158,18 @@ def _level(
         audited=audited[0] if audited else None,
         promised=min(promised) if promised else None,
     )
+
+
+def _label(family: str, names: str | None, differing: Mapping[str, Any]) -> str:
+    """Defences and levels in words; a level that is called as its defence is not called so twice."""
+    levels = [(name.rpartition(".")[2], tables.value(value)) for name, value in differing.items()]
+    shown = [value if name == family else f"{name} {value}" for name, value in levels]
+    return " ".join([family if names or not levels else "", *shown]).strip()
+
+
+def _promised(guarantees: pl.DataFrame) -> list[float]:
+    """Epsilons of records and nodes; that of a single bit says nothing of a record."""
+    return guarantees.filter(~pl.col("protects").str.starts_with("a bit "))["epsilon"].drop_nulls().to_list()
 
 
 def _names(text: str) -> list[str]:
@@ -226,6 +237,22 @@ def to_table(levels: Levels, *, title: str) -> tables.Table:
         "replicates. Points lost: of test accuracy of the last model, against no defence, replicate by replicate, 95% "
         "t. Epsilon audited is a lower bound, promised what the defence states; '-': none."
     )
+    return tables.Table(f"What protection buys; {title}", header, lines, caption)
+
+
+def to_summary(levels: Levels, *, title: str) -> tables.Table:
+    """Returns the same in a few columns, for the terminal."""
+    where = (levels.widest, LEAK)
+    lines = []
+    for level in levels.points:
+        less = _change(level.changes.get(where)) if level.changes else "-"
+        cost = [tables.mean(level.test_accuracy), _signed(level.lost, 1)]
+        lines.append([level.label, *cost, _share(level.leaks.get(where)), less])
+    caption = (
+        f"TPR at 1% FPR of {levels.attack} on one node under {levels.widest}; less: against no defence, on the same "
+        "records. report.md has the other views and numbers."
+    )
+    header = ["defence", "test", "points\nlost", "TPR 1%", "less"]
     return tables.Table(f"What protection buys; {title}", header, lines, caption)
 
 

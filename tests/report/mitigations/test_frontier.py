@@ -50,7 +50,9 @@ def changes():
 
 
 def test_a_level_is_what_its_tables_say(results, findings):
-    promised = pl.DataFrame({"run_id": ["b", "b"], "epsilon": [3.0, 500.0]})
+    promised = pl.DataFrame(
+        {"run_id": ["b", "b"], "epsilon": [3.0, 500.0], "protects": ["a bit of a record", "a record"]}
+    )
     levels = frontier.read(findings, results, swept=SWEPT, changes=changes(), guarantees=promised)
     without, flips = levels.points
     assert (levels.attack, levels.widest, without.family, without.flags) == (
@@ -67,7 +69,7 @@ def test_a_level_is_what_its_tables_say(results, findings):
     np.testing.assert_allclose([flips.lost.value, flips.lost.low, flips.lost.high], [lost.mean(), *ends])
     assert flips.leaks["coordinator", frontier.LEAK] == frontier.Number(0.4, 0.2, 0.8)
     assert flips.changes["coordinator", frontier.LEAK] == frontier.Number(-0.4, -0.5, -0.3)
-    assert (flips.named, flips.audited, flips.promised) == (0.8, 1.234, 3.0)
+    assert (flips.named, flips.audited, flips.promised) == (0.8, 1.234, 500.0)
     assert without.promised is None
 
 
@@ -77,7 +79,21 @@ def test_tables_show_it(results, findings):
     assert [row[0] for row in table.rows] == ["no defence", "randomised_response flip_probability 0.05"]
     assert "0.40 (0.20-0.80)" in table.rows[1]
     assert table.rows[1][-1] == "-"
+    shown = frontier.to_summary(levels, title="made up")
+    assert [row[-2:] for row in shown.rows] == [
+        ["0.80 (0.40-1.60)", "-"],
+        ["0.40 (0.20-0.80)", "-0.40 (-0.50 to -0.30)"],
+    ]
     assert changed.rows == [["randomised_response flip_probability 0.05", "-", "-0.40 (-0.50 to -0.30)"]]
+
+
+def test_a_level_that_is_called_as_its_defence_is_not_called_so_twice(results, findings):
+    columns = {
+        "defense.label_smoothing": pl.col(SWEPT[1]),
+        SWEPT[0]: pl.col(SWEPT[0]).replace({"('randomised_response',)": "('label_smoothing',)"}),
+    }
+    levels = frontier.read(findings, results.with_columns(**columns), swept=(SWEPT[0], "defense.label_smoothing"))
+    assert [level.label for level in levels.points] == ["no defence", "label_smoothing 0.05"]
 
 
 def test_a_point_that_exploded_is_left_out(results, findings):
