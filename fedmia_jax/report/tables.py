@@ -100,6 +100,12 @@ def signed(mean: float, width: float = float("nan")) -> str:
     return f"{round(mean, 3) + 0.0:+.3f}" + ("" if np.isnan(width) else f" ±{width:.3f}")  # + 0.0: no "-0.000"
 
 
+def digits(low: float, high: float) -> int:
+    """Returns how many decimal places a number has whose interval is so wide: two, or three where it tells as much."""
+    half = max((high - low) / 2, 1e-3)
+    return int(np.clip(np.ceil(-np.log10(half)), 2, 3))
+
+
 def make_points(results: pl.DataFrame, *, swept: Sequence[str], title: str) -> list[Table]:
     """Returns, for each attack, a table of a sweep: one row for each point, in the order of the results.
 

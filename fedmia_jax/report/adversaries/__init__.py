@@ -6,10 +6,10 @@ They are made from the tables that a run with reference federations leaves besid
 import polars as pl
 
 from fedmia_jax.report.adversaries.figures import draw
-from fedmia_jax.report.adversaries.tables import by_point, make_tables
+from fedmia_jax.report.adversaries.tables import by_point, make_tables, single_views
 from fedmia_jax.storage import workdir as workdirs
 
-__all__ = ["by_point", "draw", "make_tables", "read"]
+__all__ = ["by_point", "draw", "make_tables", "read", "single_views"]
 
 
 def read(workdir: workdirs.Workdir) -> dict[str, pl.DataFrame] | None:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from fedmia_jax.audit import comparisons, views
@@ -68,7 +67,7 @@ def _cell(value: float | None, low: float | None, high: float | None) -> str:
         return "-"
     if low is None or high is None:
         return _short(value, 2)
-    digits = int(np.clip(np.ceil(-np.log10(max((high - low) / 2, 1e-3))), 2, 3))
+    digits = tables.digits(low, high)
     first, second, third = (_short(number, digits) for number in (value, low, high))
     return f"{first} ({second} to {third})"
 

@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from fedmia_jax.audit import correction, intervals, views
@@ -119,8 +118,7 @@ def _cell(value: float | None, low: float | None = None, high: float | None = No
         return "-"
     if low is None or high is None:
         return _short(value, 2)
-    half = max((high - low) / 2, 1e-3)
-    digits = int(np.clip(np.ceil(-np.log10(half)), 2, 3))
+    digits = tables.digits(low, high)
     first, second, third = (_short(number, digits) for number in (value, low, high))
     return f"{first} ({second}-{third})"
 

@@ -1,5 +1,6 @@
 """Takes from the tables of a sweep what each level of a defence costs and what it still leaks."""
 
+import ast
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,10 +8,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from fedmia_jax.audit import comparisons, intervals
-from fedmia_jax.report import tables
+from fedmia_jax.audit import coalitions, comparisons, intervals
+from fedmia_jax.report import adversaries, tables
 
-NUMBERS = {"auc": "AUC", "tpr_at_fpr_0.01": "TPR at 1% FPR", "tpr_at_fpr_0.001": "TPR at 0.1% FPR"}
+NUMBERS = coalitions.NUMBERS
 LEAK = "tpr_at_fpr_0.01"  # the number that advice goes by
 WIDEST = "coordinator"  # the view that advice goes by, where it is there
 NONE = "no defence"
@@ -75,7 +76,7 @@ class Levels:
     @property
     def widest(self) -> str:
         """The view that advice goes by."""
-        return WIDEST if WIDEST in self.views else self.views[-1]
+        return _widest(self.views)
 
 
 def read(
@@ -96,8 +97,8 @@ def read(
       guarantees: what defences promise.
     """
     attack = findings["comparisons"].filter("strongest")["attack"][0]
-    of_node = findings["intervals"].filter(pl.col("attacked") == "node", pl.col("attack") == attack)
-    of_node = of_node.filter(~pl.col("view").str.contains("all_coalitions"))
+    of_node = adversaries.single_views(findings["intervals"])
+    of_node = of_node.filter(pl.col("attacked") == "node", pl.col("attack") == attack)
     views = of_node["view"].unique(maintain_order=True).to_list()
     points: list[Level] = []
     base: dict[str, Any] = {}
@@ -112,6 +113,11 @@ def read(
         ]
         points.append(_level(values, base, rows, tables_of_run, points[0] if points else None, attack, views))
     return Levels(points, attack, views)
+
+
+def _widest(views: Sequence[str]) -> str:
+    """The view that advice goes by."""
+    return WIDEST if WIDEST in views else views[-1]
 
 
 def _level(
@@ -129,13 +135,13 @@ def _level(
     assert attribution is not None
     differing = {name: value for name, value in values.items() if value != base[name]}
     names = differing.pop("defense.names", None)
-    family = " + ".join(_names(names)) if names else ", ".join(differing) or NONE
+    family = " + ".join(ast.literal_eval(names)) if names else ", ".join(differing) or NONE
     flags = [f'--config.defense.names="{names}"'] if names else []
     flags += [f"--config.{name}={tables.value(value)}" for name, value in differing.items()]
     last = rows.filter(pl.col("phase") == "federated", pl.col("attacked") == "union")
     last = last.group_by("replicate", maintain_order=True).last()
     accuracy = last["target_test_accuracy"].to_numpy()
-    widest = WIDEST if WIDEST in views else views[-1]
+    widest = _widest(views)
     audited = of_node.filter(pl.col("view") == widest)["epsilon"].to_list()
     promised = [] if guarantees is None else _promised(guarantees)
     return Level(
@@ -170,11 +176,6 @@ def _label(family: str, names: str | None, differing: Mapping[str, Any]) -> str:
 def _promised(guarantees: pl.DataFrame) -> list[float]:
     """Epsilons of records and nodes; that of a single bit says nothing of a record."""
     return guarantees.filter(~pl.col("protects").str.starts_with("a bit "))["epsilon"].drop_nulls().to_list()
-
-
-def _names(text: str) -> list[str]:
-    """Names of defences from the text of their tuple."""
-    return [name.strip(" '\"") for name in text.strip("()").split(",") if name.strip(" '\"")]
 
 
 def _float(value: float | None) -> float:
