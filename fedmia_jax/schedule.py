@@ -23,8 +23,9 @@ class Schedule:
     Attributes:
       trainer: i32[T] or i32[S, T], index of the node that trained the snapshot, -1 for an aggregate.
       parents: i32[T, Q] or i32[S, T, Q], the snapshots that it was made from, -1 behind the last; several for an
-        aggregate, none for what starts from the initial model, which nobody trained and which is no snapshot.
-      cycle: i32[T], from 0; within a cycle a node trains at most once.
+        aggregate, none for what starts from the initial model, which nobody trained and which is no snapshot, or from
+        one that is not there.
+      cycle: i32[T], from 0; within a cycle a node trains at most once, and of some cycles there may be no snapshot.
       receivers: bool[T, N] or bool[S, T, N], the nodes that a snapshot was sent to.
 
     Raises:
@@ -159,6 +160,13 @@ class Schedule:
         parents = np.full_like(self.parents[..., -1:, :], NOBODY)
         return Schedule(self.trainer[..., -1:], parents, self.cycle[-1:], self.receivers[..., -1:, :])
 
+    def of_cycles(self, cycles: Sequence[int]) -> "Schedule":
+        """Returns the snapshots of some cycles, which keep their numbers; parents of other cycles are not there."""
+        kept = np.isin(self.cycle, list(cycles))
+        places = np.append(np.where(kept, np.cumsum(kept) - 1, NOBODY), NOBODY)  # the last for a parent of -1
+        parents = places[self.parents[..., kept, :]]
+        return Schedule(self.trainer[..., kept], parents, self.cycle[kept], self.receivers[..., kept, :])
+
     @functools.cached_property
     def before(self) -> np.ndarray:
         """The model that each snapshot's training started from: i32[T], -1 for an aggregate or the initial model."""
@@ -168,16 +176,20 @@ class Schedule:
 
     @functools.cached_property
     def visits(self) -> np.ndarray:
-        """The snapshot that each node handed on in each cycle: i32[C, N], -1 where it did not train."""
-        table = np.full((self.cycles, self.nodes), NOBODY, np.int32)
+        """The snapshot that each node handed on in each cycle of which there are some: i32[C, N], -1 for none."""
+        cycles, row = np.unique(self.cycle, return_inverse=True)
+        table = np.full((len(cycles), self.nodes), NOBODY, np.int32)
         for snapshot, node in enumerate(self._one.trainer):
             if node != AGGREGATE:
-                table[self.cycle[snapshot], node] = snapshot
+                table[row[snapshot], node] = snapshot
         return table
 
     @functools.cached_property
     def ages(self) -> np.ndarray:
-        """Hand-offs since each node trained: i32[T, N], 0 for what it trained itself, T where it never has."""
+        """Hand-offs since each node trained: i32[T, N], 0 for what it trained itself, T where it never has.
+
+        They are counted from snapshot to snapshot, so that what was trained before the first that is there is unknown.
+        """
         schedule, never = self._one, len(self)
         ages = np.full((len(self), self.nodes), never, np.int32)
         for snapshot in range(len(self)):

@@ -100,6 +100,25 @@ def test_a_node_may_miss_a_cycle():
     assert Schedule.sequential(np.array([[2, 0], [1, 2]])).nodes == 3
 
 
+def test_some_cycles_by_themselves_keep_their_numbers_and_know_no_other_parents():
+    whole = Schedule.cyclic(nodes=3, cycles=6)
+    some = whole.of_cycles([1, 4, 5])
+    assert [some.label(at) for at in range(9)] == [f"C{cycle}N{node}" for cycle in (2, 5, 6) for node in (1, 2, 3)]
+    np.testing.assert_array_equal(some.before, [NOBODY, 0, 1, NOBODY, 3, 4, 5, 6, 7])
+    np.testing.assert_array_equal(some.visits, np.arange(9).reshape(3, 3))
+    np.testing.assert_array_equal(some.receivers, whole.receivers[whole.cycle % 3 != 0][[0, 1, 2, 6, 7, 8, 9, 10, 11]])
+    assert some.cycles == 6
+    stacked = Schedule.stack([whole, Schedule.sequential([[2, 1, 0]] * 6)]).of_cycles([1, 4, 5])
+    np.testing.assert_array_equal(stacked.at(0).parents, some.parents)
+    assert all(np.array_equal(getattr(whole.of_cycles(range(6)), name), getattr(whole, name)) for name in vars(some))
+
+
+def test_averages_of_some_cycles():
+    some = averaging().of_cycles([1])
+    assert some.parents.tolist() == [[-1, -1, -1]] * 3 + [[0, 1, 2]]
+    assert [some.label(at) for at in range(4)] == ["C2N1", "C2N2", "C2N3", "C2"]
+
+
 def test_an_aggregate_has_no_node_and_many_parents():
     schedule = averaging()
     labels = [schedule.label(snapshot) for snapshot in range(len(schedule))]

@@ -43,8 +43,7 @@ SCHEMA: Mapping[str, Any] = {
 
 
 CHANGES_SCHEMA: Mapping[str, Any] = {
-    "attack": pl.String,
-    "view": pl.String,
+    **dict.fromkeys(("attack", "view", "other_view"), pl.String),
     "nodes": pl.Int64,
     **dict.fromkeys((column for number in coalitions.NUMBERS for column in number_columns(number)), pl.Float64),
 }
@@ -140,14 +139,17 @@ def between_points(draws: Iterable[Mapping[str, Any]], first: Iterable[Mapping[s
 
     Args:
       draws: rows of one point.
-      first: rows of the other, of the same records and as many replicates, so that their weights are the same.
+      first: rows of the other, of the same records and as many replicates, so that their weights are the same. Where
+        it does not have a view, that of the same party without protection stands for it, see `views.unprotected`.
     """
     others, table = _cells(first), []
     for attack, by_view in _cells(draws).items():
+        of_first = others.get(attack, {})
         for view, cells in by_view.items():
-            made = _difference(cells, others.get(attack, {}).get(view, {}))
+            other = view if view in of_first else views.unprotected(view)
+            made = _difference(cells, of_first.get(other, {}))
             if made:
-                table.append({"attack": attack, "view": view} | made)
+                table.append({"attack": attack, "view": view, "other_view": other} | made)
     return table
 
 

@@ -170,7 +170,7 @@ def make_unordered_sight(
     seen = np.zeros(len(places), bool)
     seen[np.unique(places, return_index=True)[1]] = True
     nobody = np.full(len(places), NOBODY, np.int32)
-    visits = np.full((schedule.cycles, schedule.nodes), NOBODY, np.int32)
+    visits = np.full_like(schedule.visits, NOBODY)
     return contract.Sight(*(jnp.asarray(array) for array in (seen & mask[places], nobody, visits)))
 
 

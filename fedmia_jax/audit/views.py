@@ -38,6 +38,7 @@ KNOWN = "outsider, insider, insider:j, coalition:{i,j,..}, bracket, bracket:t, b
 KNOWN += "coordinator_p2p, coordinator_secure, all_coalitions:k; and NAME_unordered"
 ALIASES = {"coordinator_p2p": "outsider"}  # results keep the name that was asked for
 EVERY = "all_coalitions"
+SECURE = "_secure"  # behind the name of a view whose party sees aggregates alone
 UNORDERED = "_unordered"  # behind the name of a view whose party does not know who trained what
 WITHOUT_ORDER = ("outsider", "insider", "coalition", "coordinator")  # views that there are without knowledge of it
 
@@ -150,6 +151,11 @@ def _make_parties(name: str, schedule: Schedule) -> list[Party]:
 def asks(name: str) -> bool:
     """Returns whether a view is of whoever gets answers, where others hold models."""
     return name.removesuffix(UNORDERED) == "outsider"
+
+
+def unprotected(name: str) -> str:
+    """Returns the view of the same party where the order is known, and where nothing is aggregated out of its sight."""
+    return name.removesuffix(UNORDERED).removesuffix(SECURE)
 
 
 def needs_drawn_order(name: str) -> bool:

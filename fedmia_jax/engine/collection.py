@@ -60,9 +60,7 @@ def _rows(planned: plan.Plan, kept: artifacts.Artifacts, run: runs.Run, recipe: 
     ]
     if recipe.federation and recipe.federation_reader:
         reader = recipe.federation_reader
-        cycles = [
-            planned.scored(kept, recipe.federation, f"c{cycle + 1}", reader) for cycle in range(run.plans.rounds.cycles)
-        ]
+        cycles = [planned.scored(kept, recipe.federation, f"c{cycle + 1}", reader) for cycle in run.plans.scored_cycles]
         joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *cycles)
         targets.append(("federated", run.schedule, reader, joined))
     held_out = [_held_out(planned, kept, run, reader, len(scored["correct"])) for _, _, reader, scored in targets]
@@ -89,7 +87,7 @@ def _held_out(
     planned: plan.Plan, kept: artifacts.Artifacts, run: runs.Run, reader: Any, num_snapshots: int
 ) -> dict[str, np.ndarray]:
     """Accuracy of each attack on held-out shadows, f32[T]."""
-    cycles = range(run.plans.rounds.cycles) if reader.per_snapshot else [0]
+    cycles = run.plans.scored_cycles if reader.per_snapshot else (0,)
     by_cycle = [
         scoring.curves(
             run.plans.model_attacks, planned.fitted(kept, reader, cycle), num_classes=run.dataset.num_classes
@@ -168,7 +166,7 @@ def _alike(every_run: Sequence[runs.Run], others: Sequence[runs.Run]) -> bool:
 def gather(planned: plan.Plan, kept: artifacts.Artifacts, every_run: Sequence[runs.Run]) -> evidence.Evidence:
     """Reads the kept signals of one point's replicates, and of their references, as evidence."""
     recipes = [recipe for run, recipe in zip(planned.runs, planned.recipes, strict=True) if run in every_run]
-    cycles = range(every_run[0].plans.rounds.cycles)
+    cycles = every_run[0].plans.scored_cycles
     targets = []
     for recipe in recipes:
         assert recipe.federation is not None

@@ -1,6 +1,7 @@
 """How tasks are computed: stacks of equal shape through compiled programs, piece by piece to disk."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -39,7 +40,7 @@ def train(
 
     def segment(state: Any, bounds: tuple[int, int]) -> tuple[Any, dict[str, Any]]:
         state, finite = trainer.advance(records, state, stacked, bounds)
-        _check_finite(place, chunk, np.asarray(finite, bool), [f"by epoch {bounds[1]}"] * chunk.size)
+        _check_finite(place, chunk, np.asarray(finite, bool), lambda _: f"by epoch {bounds[1]}")
         return state, {f"e{bounds[1]}": {"params": state.params}} if bounds[1] in epochs else {}
 
     segments = programs.cut(epochs)
@@ -69,7 +70,6 @@ def federate(
         group=[unit.task.shards for unit in chunk.group],
         keys=jnp.stack([federation.key for federation in federations]),
         orders=[federation.order for federation in federations],
-        schedules=[federation.schedule for federation in federations],
     )
     _run_federations(place, chunk, draft, devices, advance, stack=stack, read=read)
 
@@ -123,7 +123,7 @@ def federate_shadows(
 
     def read(cycle: int, snapshots: types.Params) -> dict[str, Any]:
         first = cycle * positions
-        members = [_trained_on(trained, trainer) for trainer in run.schedule.trainer[first:][:positions]]
+        members = [_trained_on(trained, trainer) for trainer in run.schedule.trainer[run.schedule.cycle == cycle]]
         known = scoring.shadow_records(members, [run.split.non_members] * positions)
         by_snapshot = jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf), 1, 0), snapshots)  # [P, J, ...]
         keys = jnp.stack([run.key(randomness.Purpose.ATTACK, first + position) for position in range(positions)])
@@ -138,7 +138,6 @@ def federate_shadows(
         group=[shards for other in chunk.group for shards in other.task.shards],
         keys=jnp.stack([run.key(randomness.Purpose.SHADOW, number) for number in range(count)]),
         orders=[run.plans.order(run.replicate)] * count,
-        schedules=[run.schedule] * count,
     )
     _run_federations(place, chunk, draft, devices[:count], advance, stack=stack, read=read)
 
@@ -159,7 +158,6 @@ class _Stack:
     group: Sequence[pools.Shards]  # of all federations of the group, which decide the padded shape
     keys: jax.Array
     orders: Sequence[np.ndarray]  # i32[C, N] each
-    schedules: Sequence[schedule.Schedule]
 
     def models(self) -> programs.Models:
         """What they train with, shards padded to one shape."""
@@ -195,7 +193,7 @@ def _run_federations(
     orders = np.stack(stack.orders)
     positions = plans.snapshots_per_cycle
 
-    def segment(state: Any, cycle: int) -> tuple[Any, dict[str, Any]]:
+    def play(state: Any, cycle: int) -> tuple[Any, Any]:
         order = orders[:, cycle : cycle + 1]
         final = cycle + 1 == rounds.cycles
         state, snapshots, finite = federation.advance(records, state, models, order, rounds.local_epochs, cycle, final)
@@ -205,13 +203,23 @@ def _run_federations(
                 f"federation.kind={rounds.kind!r}: a round leaves {finite.shape[1]} snapshots, its schedule names "
                 f"{positions}; they must agree"
             )
-        first = [cycle * positions + int(np.argmin(row)) for row in finite]
-        labels = [schedule.label(at) for schedule, at in zip(stack.schedules, first, strict=True)]
-        _check_finite(place, chunk, np.all(finite, axis=1), [f"at snapshot {label}" for label in labels])
-        return state, {f"c{cycle + 1}": read(cycle, snapshots)}
 
-    progress = _Progress(place, chunk, draft, advance, [1] * rounds.cycles)
-    progress.run(federation.start(models.key), segment, range(rounds.cycles))
+        def where(row: int) -> str:
+            first = cycle * positions + int(np.argmin(finite[row]))
+            return f"at snapshot {plans.make_schedule(stack.orders[row]).label(first)}"
+
+        _check_finite(place, chunk, np.all(finite, axis=1), where)
+        return state, snapshots
+
+    def segment(state: Any, cycles: range) -> tuple[Any, dict[str, Any]]:
+        for cycle in cycles:
+            state, snapshots = play(state, cycle)
+        return state, {f"c{cycles.stop}": read(cycles.stop - 1, snapshots)}
+
+    ends = [0, *(cycle + 1 for cycle in plans.scored_cycles)]
+    segments = [range(*bounds) for bounds in itertools.pairwise(ends)]
+    progress = _Progress(place, chunk, draft, advance, [len(cycles) for cycles in segments])
+    progress.run(federation.start(models.key), segment, segments)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -314,13 +322,13 @@ def _fitted(
     return {str(number): _stacked([of_reader(of_model[number]) for of_model in readers]) for number in numbers}
 
 
-def _check_finite(place: lab.Lab, chunk: chunks.Chunk, finite: np.ndarray, where: Sequence[str]) -> None:
+def _check_finite(place: lab.Lab, chunk: chunks.Chunk, finite: np.ndarray, where: Callable[[int], str]) -> None:
     """Says which model is no longer finite; the end of a single experiment, and an empty row of a sweep."""
     for row in np.flatnonzero(~finite).tolist():
         run = chunk.units[min(row, len(chunk.units) - 1)].task.run  # of shadow federations the rows are shadows
         stage, rate = type(chunk.units[0].task).NAME, run.plans.training.learning_rate
         place.fail(
-            f"training.learning_rate={rate:g}: {stage} went non-finite in replicate {run.replicate} {where[row]}; "
+            f"training.learning_rate={rate:g}: {stage} went non-finite in replicate {run.replicate} {where(row)}; "
             "lower it",
             about=(run.settings, run.replicate),
         )

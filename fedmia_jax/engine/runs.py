@@ -135,7 +135,7 @@ class Plans:
         return self._path(replicate, reference)[0]
 
     def schedule(self, replicate: int = 0, reference: int | None = None) -> Schedule:
-        """Returns who trained each snapshot from which, and who received it."""
+        """Returns who trained each snapshot that is attacked from which, and who received it."""
         return self._path(replicate, reference)[1]
 
     def _path(self, replicate: int, reference: int | None) -> tuple[np.ndarray, Schedule]:
@@ -144,7 +144,7 @@ class Plans:
         drawn_by = 0 if self.rounds.order_shared else own
         if drawn_by not in self._paths:
             order = self._draw_order(drawn_by)
-            self._paths[drawn_by] = (order, self._make_schedule(order))
+            self._paths[drawn_by] = (order, self.make_schedule(order).of_cycles(self.scored_cycles))
         return self._paths[drawn_by]
 
     def _draw_order(self, drawn_by: int) -> np.ndarray:
@@ -158,18 +158,23 @@ class Plans:
             order = hook(randomness.make_generator(seed, drawn_by, purpose, place + 1), order)
         return order
 
-    def _make_schedule(self, order: np.ndarray) -> Schedule:
-        """The protocol's schedule of an order."""
+    def make_schedule(self, order: np.ndarray) -> Schedule:
+        """Returns the protocol's schedule of all cycles of an order."""
         with registry.calling(self.rounds.kind, field="federation.kind"):
             made = self.protocol.schedule(order)
             if not isinstance(made, Schedule):
                 raise TypeError(f"its schedule is a {type(made).__name__}, Schedule expected")
             return made
 
+    @functools.cached_property
+    def scored_cycles(self) -> tuple[int, ...]:
+        """Cycles whose snapshots are attacked, counted from 0."""
+        return protocols_contract.scored_cycles(self.rounds)
+
     @property
     def snapshots_per_cycle(self) -> int:
         """P."""
-        return len(self.schedule()) // max(self.rounds.cycles, 1)
+        return len(self.schedule()) // max(len(self.scored_cycles), 1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -232,7 +237,7 @@ class Run:
 
     @property
     def schedule(self) -> Schedule:
-        """Who trained each snapshot of the federation from which, and who received it."""
+        """Who trained each attacked snapshot of the federation from which, and who received it."""
         return self.plans.schedule(self.replicate)
 
     @property
@@ -293,10 +298,11 @@ def check(plans: Plans) -> None:
 def _check_views(plans: Plans) -> None:
     """Checks views against the federation's schedule, and that attacks with references have some."""
     schedule = plans.schedule() if plans.rounds.cycles else Schedule.cyclic(nodes=plans.rounds.nodes, cycles=1)
-    if len(schedule) % max(plans.rounds.cycles, 1):
+    counted = np.bincount(plans.make_schedule(plans.order()).cycle, minlength=plans.rounds.cycles)
+    if len(counted) > plans.rounds.cycles or (counted != counted[:1]).any():
         raise errors.InputError(
-            f"federation.kind={plans.rounds.kind!r}: its schedule has {len(schedule)} snapshots in "
-            f"{plans.rounds.cycles} cycles; every cycle must leave as many"
+            f"federation.kind={plans.rounds.kind!r}: its schedule has {counted.tolist()} snapshots in its cycles; "
+            f"{plans.rounds.cycles} cycles must leave as many each"
         )
     names = plans.settings.get("attack.views")
     _check_orders(plans, names)

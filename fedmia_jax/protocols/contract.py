@@ -27,6 +27,9 @@ class Options:
     kind: str = options.option("sequential", "protocol, a name in protocols.PROTOCOLS or package.module:name")
     nodes: int = options.option(3, "participants", low=1)
     cycles: int = options.option(5, "rounds over all nodes; 0: only the centralised baseline", low=0)
+    scored_cycles: int | None = options.option(
+        None, "cycles whose snapshots are attacked, evenly spaced and the last among them; unset: all", low=1
+    )
     local_epochs: int = options.option(100, "epochs of one visit", low=1)
     order: str = options.option(
         "fixed",
@@ -36,6 +39,12 @@ class Options:
     order_shared: bool = options.option(
         True, "one draw of the order for all replicates and references; else each draws its own"
     )
+
+
+def scored_cycles(rounds: Options) -> tuple[int, ...]:
+    """Returns the cycles whose snapshots are attacked, counted from 0."""
+    count = min(rounds.scored_cycles or rounds.cycles, rounds.cycles)
+    return tuple(rounds.cycles * place // count - 1 for place in range(1, count + 1))
 
 
 class Node(NamedTuple):

@@ -98,6 +98,19 @@ def test_points_are_compared_attack_by_attack_as_attacks_are(simulated):
     assert comparisons.between_points(point, []) == []
 
 
+@pytest.mark.parametrize("ending", ["_unordered", "_secure"])
+def test_a_view_that_the_first_point_lacks_is_compared_with_the_same_without_protection(simulated, ending):
+    _, _, _, draws = simulated
+    first = [row | {"attack": "a", "view": "v"} for row in draws if row["attack"] == "b"]
+    point = [row | {"view": f"v{ending}"} for row in draws if row["attack"] == "a"]
+    (row,) = comparisons.between_points(point, first)
+    assert (row["view"], row["other_view"]) == (f"v{ending}", "v")
+    (expected,) = comparisons.between_attacks(draws, "a")
+    column = comparisons.number_columns(coalitions.NUMBERS[0])[0]
+    assert row[column] == expected[column]
+    assert comparisons.between_points([row | {"view": "w"} for row in point], first) == []
+
+
 def test_numbers_of_the_same_scores_do_not_differ(simulated):
     _, _, _, draws = simulated
     same = [row | {"attack": attack} for row in draws if row["attack"] == "a" for attack in "ab"]

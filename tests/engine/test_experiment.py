@@ -208,6 +208,19 @@ def test_a_replicate_alone_equals_itself_among_others(leaky, run_sweep):
     np.testing.assert_allclose(alone.select(numbers), among.select(numbers), atol=5e-3)
 
 
+@pytest.mark.parametrize("kind", ["centralised", "federated"])
+def test_cycles_that_are_not_scored_are_trained_all_the_same(run_sweep, tmp_path, kind):
+    """Five cycles of which two are scored give the rows of those two, bit by bit."""
+    values = {**TINY, "shadow": {"count": 2, "kind": kind}}
+    values["federation"] = values.get("federation", {}) | {"cycles": 5}
+    _, whole = run_sweep(values, tmp_path / "whole")
+    values["federation"] = values["federation"] | {"scored_cycles": 2}
+    _, some = run_sweep(values, tmp_path / "some")
+    kept = whole.filter(pl.col("cycle").is_null() | pl.col("cycle").is_in([2, 5]))
+    assert some["cycle"].drop_nulls().unique().sort().to_list() == [2, 5]
+    assert kept.drop("run_id").equals(some.drop("run_id"))
+
+
 def test_shadow_federations_of_several_runs(run_sweep, tmp_path):
     """Each adversary's are run and fitted by themselves; two replicates equal one by one."""
     values = {**TINY, "shadow": {"count": 2, "kind": "federated"}, "replicates": 2}

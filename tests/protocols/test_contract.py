@@ -118,6 +118,21 @@ def test_cycles_cut_anywhere_equal_one_call(run_cycles, lengths):
     np.testing.assert_array_equal(state, whole_state)
 
 
+@pytest.mark.parametrize(
+    ("cycles", "wanted", "scored"),
+    [
+        (5, None, (0, 1, 2, 3, 4)),
+        (200, 5, (39, 79, 119, 159, 199)),
+        (7, 3, (1, 3, 6)),
+        (3, 5, (0, 1, 2)),
+        (0, None, ()),
+        (0, 2, ()),
+    ],
+)
+def test_scored_cycles_are_evenly_spaced_and_end_with_the_last(cycles, wanted, scored):
+    assert contract.scored_cycles(contract.Options(cycles=cycles, scored_cycles=wanted)) == scored
+
+
 def test_every_visit_has_a_key_of_its_own():
     records = types.Records(jnp.zeros((1, 1)), jnp.zeros(1, jnp.int32))
     shards, hyper = types.Shard(jnp.zeros((1, 1), int), jnp.ones((1, 1), bool)), types.Hyper(0.1, 0.0)

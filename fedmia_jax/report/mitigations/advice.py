@@ -1,5 +1,7 @@
 """Turns a frontier into advice: the least leakage for what one is ready to lose, and the paper's own advice checked."""
 
+import dataclasses
+
 import numpy as np
 
 from fedmia_jax.report import tables
@@ -7,14 +9,44 @@ from fedmia_jax.report.mitigations import frontier
 
 BUDGETS = (1.0, 2.0, 5.0, 10.0)  # points of test accuracy
 MOST_LOST = 10.0  # points; levels that lose more say nothing of the paper's advice
-CLAIMS = {
-    "Noise on the training records makes the attack less successful": ("randomised_response", "feature_noise"),
-    "Perturbing the learned parameters makes the attack less successful": (
-        "update_noise",
-        "output_perturbation",
-        "dp_training",
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """One sentence of the paper's advice.
+
+    Attributes:
+      sentence: what is advised.
+      families: whose levels bear it out; none for what one view hides, without a defence.
+      view: whose attack counts, that of the widest view where it is empty.
+    """
+
+    sentence: str
+    families: tuple[str, ...]
+    view: str = ""
+
+
+CLAIMS = (
+    Claim("Noise on the training records makes the attack less successful", ("randomised_response", "feature_noise")),
+    Claim(
+        "Perturbing the learned parameters makes the attack less successful",
+        ("update_noise", "output_perturbation", "dp_training"),
     ),
-}
+    Claim(
+        "A random order of the nodes, unknown to insiders, makes insiders less successful",
+        ("federation.order, federation.order_shared",),
+        "insider_unordered",
+    ),
+    Claim("Peer-to-peer hand-offs make a coordinator less successful", (), frontier.PEER_TO_PEER),
+    Claim("Fewer local epochs make the attack less successful", ("federation.local_epochs",)),
+    Claim(
+        "At equal work, more cycles of fewer local epochs make the attack less successful",
+        (
+            "federation.cycles, federation.local_epochs",
+            "federation.carry_optimizer_state, federation.cycles, federation.local_epochs",
+        ),
+    ),
+)
 RULE = (
     f"Section V of the paper, by levels that lose at most {MOST_LOST:g} points of test accuracy. Supported: one of "
     "them leaks less than no defence, its paired 95% interval below zero; contradicted: all of them leak more; else "
@@ -85,26 +117,25 @@ def _sure(levels: frontier.Levels, level: frontier.Level) -> str:
 
 def claims(levels: frontier.Levels) -> tables.Table:
     """Returns the paper's advice, each sentence with a verdict."""
-    lines = [[_verdict(levels, families), sentence, _seen(levels, families)] for sentence, families in CLAIMS.items()]
+    lines = [[_verdict(levels, claim), claim.sentence, _seen(levels, claim)] for claim in CLAIMS]
     return tables.Table("The paper's advice", ["verdict", "advice", "seen"], lines, RULE, left=3)
 
 
-def _candidates(levels: frontier.Levels, families: tuple[str, ...]) -> list[tuple[frontier.Level, frontier.Number]]:
-    """Levels of some families that lose little enough, with their change."""
-    pairs = [(level, level.changes.get((levels.widest, frontier.LEAK))) for level in levels.points]
-    return [
-        (level, change)
-        for level, change in pairs
-        if level.family in families
-        and level.lost.value <= MOST_LOST
-        and change is not None
-        and not np.isnan(change.low)
-    ]
+def _candidates(levels: frontier.Levels, claim: Claim) -> list[tuple[str, frontier.Number]]:
+    """What bears on a claim, with its change: levels that lose little enough, or what a view hides."""
+    where = (claim.view or levels.widest, frontier.LEAK)
+    if not claim.families:
+        hidden = levels.hidden.get(where)
+        pairs = [] if hidden is None else [(f"{where[0]} against {levels.widest}", hidden)]
+    else:
+        tried = [level for level in levels.points if level.family in claim.families and level.lost.value <= MOST_LOST]
+        pairs = [(level.label, level.changes[where]) for level in tried if where in level.changes]
+    return [(label, change) for label, change in pairs if not np.isnan(change.low)]
 
 
-def _verdict(levels: frontier.Levels, families: tuple[str, ...]) -> str:
+def _verdict(levels: frontier.Levels, claim: Claim) -> str:
     """Supported, contradicted, unresolved, or not tested."""
-    changes = [change for _, change in _candidates(levels, families)]
+    changes = [change for _, change in _candidates(levels, claim)]
     if not changes:
         return "not tested"
     if any(change.high < 0 for change in changes):
@@ -112,10 +143,10 @@ def _verdict(levels: frontier.Levels, families: tuple[str, ...]) -> str:
     return "contradicted" if all(change.low > 0 for change in changes) else "unresolved"
 
 
-def _seen(levels: frontier.Levels, families: tuple[str, ...]) -> str:
-    """The level that leaks least of some families."""
-    found = _candidates(levels, families)
+def _seen(levels: frontier.Levels, claim: Claim) -> str:
+    """The level that leaks least of those that bear on a claim."""
+    found = _candidates(levels, claim)
     if not found:
         return "no level with an interval"
-    level, change = min(found, key=lambda pair: pair[1].value)
-    return f"{level.label}: {change.value:+.2f} ({change.low:+.2f} to {change.high:+.2f})"
+    label, change = min(found, key=lambda pair: pair[1].value)
+    return f"{label}: {change.value:+.2f} ({change.low:+.2f} to {change.high:+.2f})"

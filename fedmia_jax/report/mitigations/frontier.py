@@ -14,6 +14,7 @@ from fedmia_jax.report import adversaries, tables
 NUMBERS = coalitions.NUMBERS
 LEAK = "tpr_at_fpr_0.01"  # the number that advice goes by
 WIDEST = "coordinator"  # the view that advice goes by, where it is there
+PEER_TO_PEER = "coordinator_p2p"  # the view of a coordinator through whose hands no model goes
 NONE = "no defence"
 
 
@@ -67,11 +68,13 @@ class Levels:
       points: in the order of the sweep; those whose training exploded are left out.
       attack: the strongest one, named beforehand.
       views: of single parties, in their order.
+      hidden: by view and number, how much less it says than the widest, at the first point.
     """
 
     points: Sequence[Level]
     attack: str
     views: Sequence[str]
+    hidden: Mapping[tuple[str, str], Number] = dataclasses.field(default_factory=dict)
 
     @property
     def widest(self) -> str:
@@ -112,7 +115,21 @@ def read(
             for table in (of_node, changes, guarantees, findings["attribution"])
         ]
         points.append(_level(values, base, rows, tables_of_run, points[0] if points else None, attack, views))
-    return Levels(points, attack, views)
+    return Levels(points, attack, views, _hidden(findings["comparisons"], results["run_id"][0], attack, _widest(views)))
+
+
+def _hidden(compared: pl.DataFrame, run: str, attack: str, widest: str) -> dict[tuple[str, str], Number]:
+    """How much less the views say than the widest."""
+    rows = compared.filter(
+        pl.col("run_id") == run, pl.col("attack") == attack, pl.col("other_attack") == attack, pl.col("view") == widest
+    )
+    return {
+        (row["other_view"], number): Number(
+            *(-_float(row[comparisons.number_columns(number)[end]]) for end in (0, 2, 1))
+        )
+        for row in rows.iter_rows(named=True)
+        for number in NUMBERS
+    }
 
 
 def _widest(views: Sequence[str]) -> str:
@@ -133,7 +150,8 @@ def _level(
     of_node, changes, guarantees, attribution = tables_of_run
     assert of_node is not None
     assert attribution is not None
-    differing = {name: value for name, value in values.items() if value != base[name]}
+    settings = {name: value for name, value in values.items() if not name.startswith("attack.")}  # not who attacks
+    differing = {name: value for name, value in settings.items() if value != base[name]}
     names = differing.pop("defense.names", None)
     family = " + ".join(ast.literal_eval(names)) if names else ", ".join(differing) or NONE
     flags = [f'--config.defense.names="{names}"'] if names else []

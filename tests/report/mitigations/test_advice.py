@@ -1,9 +1,11 @@
 """Advice from made-up frontiers: who is best decides, and nothing else."""
 
+import dataclasses
+
 import made_up_levels
 import pytest
 
-from fedmia_jax.report.mitigations import advice
+from fedmia_jax.report.mitigations import advice, frontier
 
 
 def make(best):
@@ -55,6 +57,17 @@ def test_the_papers_advice_gets_a_verdict(changes, verdict):
     points = [made_up_levels.level("randomised_response", 3.0, 0.5, change) for change in changes]
     points.append(made_up_levels.level("randomised_response", 15.0, 0.1, (-0.7, -0.8, -0.6)))  # costs too much
     lines = advice.claims(made_up_levels.levels(*points)).rows
-    assert [line[0] for line in lines] == [verdict, "not tested"]
+    assert [line[0] for line in lines] == [verdict, *["not tested"] * (len(advice.CLAIMS) - 1)]
     if changes:
         assert f"{min(change[0] for change in changes):+.2f}" in lines[0][2]
+
+
+def test_what_concerns_one_view_is_read_there():
+    """A random order counts by what insiders lose who do not know it, peer-to-peer by what it hides undefended."""
+    where = ("insider_unordered", frontier.LEAK)
+    order = made_up_levels.level("federation.order, federation.order_shared", 0.2, 0.8, (0.1, 0.05, 0.2))
+    order = dataclasses.replace(order, changes=order.changes | {where: frontier.Number(-0.2, -0.3, -0.1)})
+    hidden = {(frontier.PEER_TO_PEER, frontier.LEAK): frontier.Number(0.1, 0.05, 0.2)}
+    levels = dataclasses.replace(made_up_levels.levels(order), hidden=hidden)
+    verdicts = {line[1]: line[0] for line in advice.claims(levels).rows}
+    assert [verdicts[claim.sentence] for claim in advice.CLAIMS if claim.view] == ["supported", "contradicted"]

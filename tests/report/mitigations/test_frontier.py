@@ -37,7 +37,12 @@ def findings():
         for view in ("outsider", "coordinator"):
             pooled.append({"run_id": run} | made_up_findings.pooled("sequence_lira", view, tpr=tpr))
         naming.append(made_up_findings.NAMING.with_columns(run_id=pl.lit(run), way=pl.lit("sequence_lira")))
-    compared = pl.DataFrame({"attack": ["sequence_lira"], "strongest": [True]})
+    compared = dict.fromkeys(comparisons.SCHEMA) | {"attack": "sequence_lira", "other_attack": "loss"}
+    less = {"run_id": "a", "attack": "sequence_lira", "other_attack": "sequence_lira", "view": "coordinator"}
+    less |= dict(zip(comparisons.number_columns(frontier.LEAK), (0.2, 0.1, 0.3), strict=True))
+    compared = pl.DataFrame(
+        [compared | {"strongest": True}, compared | {"strongest": False, "other_view": "outsider"} | less]
+    )
     tables = {"intervals": pl.DataFrame(pooled), "attribution": pl.concat(naming), "comparisons": compared}
     return tables | {"roc": made_up_findings.ROC}
 
@@ -71,6 +76,15 @@ def test_a_level_is_what_its_tables_say(results, findings):
     assert flips.changes["coordinator", frontier.LEAK] == frontier.Number(-0.4, -0.5, -0.3)
     assert (flips.named, flips.audited, flips.promised) == (0.8, 1.234, 500.0)
     assert without.promised is None
+    assert levels.hidden["outsider", frontier.LEAK] == frontier.Number(-0.2, -0.3, -0.1)
+
+
+def test_who_attacks_is_no_part_of_a_defence(results, findings):
+    asked = pl.when(pl.col("run_id") == "a").then(pl.lit("('outsider',)")).otherwise(pl.lit("('insider',)"))
+    swept = (*SWEPT, "attack.views")
+    levels = frontier.read(findings, results.with_columns(asked.alias("attack.views")), swept=swept)
+    plain = frontier.read(findings, results, swept=SWEPT)
+    assert [(level.label, level.flags) for level in levels.points] == [(lv.label, lv.flags) for lv in plain.points]
 
 
 def test_tables_show_it(results, findings):
