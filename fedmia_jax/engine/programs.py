@@ -19,7 +19,7 @@ import numpy as np
 
 from fedmia_jax import defenses, errors, protocols, randomness, registry, types
 from fedmia_jax.defenses import contract as defenses_contract
-from fedmia_jax.learning import networks, stopping, training
+from fedmia_jax.learning import gradients, networks, stopping, training
 from fedmia_jax.protocols import contract as protocols_contract
 
 AXIS = "models"
@@ -86,20 +86,39 @@ def models_in_cache(batched: Any) -> int:
     return min(num_models, max(1, CORE_CACHE * num_models // sum(leaf.nbytes for leaf in leaves)))
 
 
-def training_nbytes(module: nn.Module, *, num_features: int, batch_size: int) -> int:
+def training_nbytes(
+    module: nn.Module,
+    *,
+    num_features: int,
+    batch_size: int,
+    defended: defenses_contract.Defended = defenses_contract.UNDEFENDED,
+) -> int:
     """Returns the memory of one model in training, in bytes.
 
     Counts parameters and two optimizer moments before and after a program, gradients and updates, a copy of all on
-    its way to disk, and the activations of a minibatch.
+    its way to disk, and the activations of a minibatch; of defences the room of a drawn batch, the gradients of records
+    that are taken one by one, and the parameters of the best epoch.
 
     Args:
       module: the network.
       num_features: D.
       batch_size: records per update.
+      defended: the defences.
     """
     shapes = param_shapes(module, num_features=num_features)
     widths = num_features + 3 * sum(shape[-1] for shape in shapes)
-    return 12 * params_nbytes(module, num_features=num_features) + 4 * batch_size * widths
+    copies = 12 + (defended.held_out is not None)
+    if defended.hooks("weights"):
+        copies += 1 if _is_dense(module, num_features) else 1 + gradients.BLOCK
+    records = defended.most_records(batch_size) or batch_size
+    return copies * params_nbytes(module, num_features=num_features) + 4 * records * widths
+
+
+@functools.cache
+def _is_dense(module: nn.Module, num_features: int) -> bool:
+    """Whether the gradients of records need not be taken one by one."""
+    params = jax.eval_shape(networks.make_init(module, num_features=num_features), jax.random.key(0))
+    return networks.dense_layers(networks.make_apply(module), params, jnp.zeros((1, num_features))) is not None
 
 
 def params_nbytes(module: nn.Module, *, num_features: int) -> int:

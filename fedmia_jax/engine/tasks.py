@@ -263,7 +263,9 @@ def _nbytes(run: runs.Run) -> tuple[int, int]:
     """Memory of a model in training, and of its parameters alone."""
     num_features = run.dataset.features.shape[1]
     batch_size = run.plans.training.batch_size
-    training = programs.training_nbytes(run.module, num_features=num_features, batch_size=batch_size)
+    training = programs.training_nbytes(
+        run.module, num_features=num_features, batch_size=batch_size, defended=run.plans.defences.make()
+    )
     return training, programs.params_nbytes(run.module, num_features=num_features)
 
 

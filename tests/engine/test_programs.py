@@ -2,14 +2,16 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from fedmia_jax import defenses, types
+from fedmia_jax.defenses import contract
 from fedmia_jax.engine import programs
-from fedmia_jax.learning import networks, training
+from fedmia_jax.learning import gradients, networks, training
 from fedmia_jax.protocols import sequential
 
 NUM_MODELS, SLOTS, EPOCHS = 10, 24, 3
@@ -210,6 +212,31 @@ def test_memory_in_training_counts_the_states():
     )
     assert 12 * params < small < 13 * params
     assert large - small >= 4 * 600 * (1024 - 32)
+
+
+class Scaled(nn.Module):
+    """A network that is more than dense layers."""
+
+    @nn.compact
+    def __call__(self, features, *, dropout_rate=0.0, train=False):
+        return nn.Dense(4)(features * self.param("scale", nn.initializers.ones, (600,)))
+
+
+def test_memory_in_training_counts_what_defences_add():
+    """The best epoch is a copy more, a clipped sum another; records of a network that is not dense come in blocks."""
+    stopping = contract.Defended((contract.Defense(held_out=5),), ((),))
+    clipping = contract.Defended((contract.Defense(sampling=2.0, weights=lambda norms, levels: norms),), ((),))
+
+    def nbytes(module, defended):
+        return programs.training_nbytes(module, num_features=600, batch_size=32, defended=defended)
+
+    dense, other = networks.Mlp(100, 128), Scaled()
+    params = programs.params_nbytes(dense, num_features=600)
+    plain = nbytes(dense, contract.UNDEFENDED)
+    assert nbytes(dense, stopping) == plain + params
+    assert nbytes(dense, clipping) - plain - params == 4 * 32 * (600 + 3 * (128 + 128 + 100 + 100))
+    more = nbytes(other, clipping) - nbytes(other, contract.UNDEFENDED)
+    assert more > (1 + gradients.BLOCK) * programs.params_nbytes(other, num_features=600)
 
 
 def test_all_finite_looks_at_every_leaf():

@@ -150,7 +150,8 @@ def _level(
     of_node, changes, guarantees, attribution = tables_of_run
     assert of_node is not None
     assert attribution is not None
-    settings = {name: value for name, value in values.items() if not name.startswith("attack.")}  # not who attacks
+    # Who attacks, and from which draw, is no part of a defence.
+    settings = {name: value for name, value in values.items() if not name.startswith("attack.") and name != "seed"}
     differing = {name: value for name, value in settings.items() if value != base[name]}
     names = differing.pop("defense.names", None)
     family = " + ".join(ast.literal_eval(names)) if names else ", ".join(differing) or NONE
