@@ -22,15 +22,14 @@ from fedmia_jax import config as configs
 
 # Levels of each family, from little to much; what a family does not name stays at its default, which does nothing.
 FAMILIES: dict[str, dict[str, tuple[float, ...]]] = {
-    "randomised_response": {"defense.flip_probability": (0.01, 0.03, 0.06)},
-    "update_noise": {"defense.update_noise": (0.0005, 0.001, 0.002)},
-    "output_perturbation": {"defense.output_noise": (0.002, 0.004, 0.008)},
-    "dp_training": {"defense.noise_multiplier": (0.05, 0.2, 0.5)},
-    "weight_decay": {"defense.weight_decay": (0.3, 1.0, 3.0)},
-    "label_smoothing": {"defense.label_smoothing": (0.2, 0.5, 0.8)},
+    "randomised_response": {"defense.flip_probability": (0.01, 0.02, 0.04, 0.1, 0.2)},
+    "update_noise": {"defense.update_noise": (0.001, 0.004, 0.008)},
+    "output_perturbation": {"defense.output_noise": (0.0005, 0.002, 0.004)},
+    "dp_training": {"defense.noise_multiplier": (0.05, 0.35, 0.5, 0.8)},
+    "weight_decay": {"defense.weight_decay": (1.0, 3.0)},
+    "label_smoothing": {"defense.label_smoothing": (0.2, 0.5)},
 }
 ALONE: tuple[dict[str, Any], ...] = (  # single levels, and settings that are no defence by name
-    {"model.dropout_rate": 0.75},
     {"model.dropout_rate": 0.9},
     {"defense.names": ("early_stopping",)},
     {"defense.names": ("temperature",), "defense.answer_temperature": 4.0},
