@@ -85,11 +85,7 @@ def num_classes(records: str) -> int:
 
 def members(records: str) -> int:
     """Returns the number of members in a replicate."""
-    total, replicates = (
-        int(sources.says(path(records), pattern)[0].replace(",", ""))
-        for pattern in (r"Of ([\d,]+) member records", r"Means of (\d+) replicates")
-    )
-    return total // replicates
+    return int(sources.stored(f"docs/adversaries/{records}/run.json")["settings"]["data"]["num_federation"])
 
 
 def non_members(records: str) -> int:

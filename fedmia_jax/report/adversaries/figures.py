@@ -15,7 +15,7 @@ from fedmia_jax.report.adversaries import tables
 from fedmia_jax.storage import workdir as workdirs
 
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#111111")
-ATTACKS = ("sequence_lira", "trajectory", "lira_online", "rmia_online", "delta_phi", "peers", "network", "loss")
+ATTACKS = ("stacked", "sequence_lira", "trajectory", "lira_online", "rmia_online", "delta_phi", "peers", "network")
 ALONG_SNAPSHOTS = ("lira_online", "network")  # attacks whose advantage is drawn snapshot by snapshot
 
 
