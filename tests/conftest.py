@@ -1,16 +1,26 @@
 """Two XLA host devices, a tiny data set, and what tests share so that each program is compiled once."""
 
+import atexit
 import contextlib
 import dataclasses
 import functools
 import io
 import os
 import pathlib
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jaxtyping
+
+# Processes that test side by side, and those that they start, share what one of them has compiled.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="fedmia_jax_tests_")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 # Shapes in the signatures of the science floor are checked while tests run.
 jaxtyping.install_import_hook(
