@@ -11,7 +11,7 @@ import pytest
 import launch
 from fedmia_jax import attacks, data, defenses, protocols
 from fedmia_jax.config import parsing, schema
-from fedmia_jax.engine import runs
+from fedmia_jax.engine import points
 from fedmia_jax.storage import artifacts
 
 SMALL = [
@@ -140,7 +140,7 @@ def test_orders_are_drawn_once_for_everybody(command, tmp_path):
     code, _, err = command(*flags)
     assert (code, err) == (0, "")
     settings = parsing.from_config({"seed": 3, "federation": {"order": "random", "nodes": 2, "cycles": 2}})
-    schedule = runs.Plans(settings).schedule()
+    schedule = points.Plans(settings).schedule()
     results = pl.read_parquet(tmp_path / "run/results.parquet").filter(phase="federated")
     expected = [schedule.label(snapshot) for snapshot in range(len(schedule))]
     for _, of_replicate in results.group_by("replicate"):

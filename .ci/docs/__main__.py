@@ -12,8 +12,6 @@ import argparse
 import pathlib
 import sys
 
-import adversaries
-import records
 import repository
 import sources
 
@@ -26,7 +24,7 @@ def main() -> int:
     parser.add_argument("--mutate", type=int, metavar="NUMBER", help="change numerals, one at a time")
     parser.add_argument("--seed", type=int, default=0, help="which numerals are changed")
     asked = parser.parse_args()
-    documents = repository.Repository(sources.ROOT, repository.names(sources, adversaries) | {"records": records})
+    documents = repository.Repository(sources.ROOT, repository.all_names())
     if asked.take:
         repository.take(pathlib.Path(asked.take[0]), pathlib.Path(asked.take[1]))
         sources.forget()

@@ -10,14 +10,23 @@ import shutil
 import types
 from typing import Any
 
+import adversaries
 import documents
+import mitigations
 import PIL.Image
+import records
+import sources
 
 LOCK = "docs/locked.json"
 REPORTS = ("docs/**/report.md", "docs/**/run.json", "docs/reproduction/search/*.md")  # what runs have written
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/**/*.md")
 DIGITS = re.compile(r"\d+(?:[.,]\d+)*")
 CURE = "see .ci/docs/__main__.py; `python .ci/docs --write` writes what sources say and locks what has none"
+
+
+def all_names() -> dict[str, Any]:
+    """Returns all that the programs in documents may name."""
+    return names(sources, adversaries) | {"records": records, "mitigations": mitigations}
 
 
 def names(*modules: types.ModuleType) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import jax
 from fedmia_jax import attacks as registered
 from fedmia_jax import options as declarations
 from fedmia_jax.attacks import contract, signals
-from fedmia_jax.audit import correction, findings, scoring
+from fedmia_jax.audit import correction, findings, scorers
 from fedmia_jax.audit import evidence as inputs
 from fedmia_jax.audit import views as parties
 
@@ -80,7 +80,7 @@ def make_scorer(
     *,
     key: jax.Array | None = None,
     options: Mapping[str, Any] | None = None,
-) -> scoring.Scorer:
+) -> scorers.Scorer:
     """Checks what is asked for and makes what `study` reads; see `audit`, which makes all pieces at once."""
     if isinstance(attacks, str) or isinstance(views, str):
         raise ValueError(f"attacks={attacks!r}, views={views!r}: give tuples of names")
@@ -89,10 +89,10 @@ def make_scorer(
     _check(evidence, compared, values)
     claim = correction.make_claim(declarations.read(correction.Options, values), attacks, views)
     root = jax.random.key(0) if key is None else key
-    return scoring.make_scorer(evidence, compared, views, values, root, claim=claim)
+    return scorers.make_scorer(evidence, compared, views, values, root, claim=claim)
 
 
-def study(scorer: scoring.Scorer, piece: str, *, on_broken: Callable[[str], None]) -> findings.Findings:
+def study(scorer: scorers.Scorer, piece: str, *, on_broken: Callable[[str], None]) -> findings.Findings:
     """Makes one piece of an audit, see `findings.study`."""
     # Normal equations and covariances need all the bits that an accelerator would rather save.
     with jax.default_matmul_precision("highest"):

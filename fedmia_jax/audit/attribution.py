@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from fedmia_jax.attacks import delta, signals
-from fedmia_jax.audit import evidence, federations, scoring
+from fedmia_jax.audit import evidence, federations, scorers, scoring
 
 SOURCE_LOSS = "source_loss"  # needs no reference
 
@@ -43,7 +43,7 @@ def confusion(scores: Float[Array, "N M"], owners: Int[Array, "M"], *, nodes: in
     return true.T @ jax.nn.one_hot(named, nodes, dtype=jnp.int32)
 
 
-def attribute(scorer: scoring.Scorer, way: str) -> Iterator[dict[str, Any]]:
+def attribute(scorer: scorers.Scorer, way: str) -> Iterator[dict[str, Any]]:
     """Yields confusion matrices: which node is named for the members of each, by view, parties and targets together.
 
     A party names one of the nodes that it attacks, for the members of those; a view counts where each of its parties
@@ -59,7 +59,7 @@ def attribute(scorer: scoring.Scorer, way: str) -> Iterator[dict[str, Any]]:
     nodes = scorer.nodes
     for view, observers in scorer.observers.items():
         candidates = len([node for node in observers[0].attacked if node < nodes])
-        if scoring.is_many(view) or candidates < min(2, nodes):
+        if scorers.is_many(view) or candidates < min(2, nodes):
             continue
         counts = _count(scorer, rank, observers)
         if counts is None:
@@ -70,7 +70,7 @@ def attribute(scorer: scoring.Scorer, way: str) -> Iterator[dict[str, Any]]:
 
 
 def _count(
-    scorer: scoring.Scorer,
+    scorer: scorers.Scorer,
     rank: Callable[[federations.Observer], jax.Array],
     observers: Sequence[federations.Observer],
 ) -> np.ndarray | None:
@@ -89,7 +89,7 @@ def _count(
     return counts
 
 
-def _ranker(scorer: scoring.Scorer, way: str) -> Callable[[federations.Observer], jax.Array] | None:
+def _ranker(scorer: scorers.Scorer, way: str) -> Callable[[federations.Observer], jax.Array] | None:
     """`rank(observer) -> f32[S, N, M]`, how likely each node is to have held a record; None where nothing names it."""
     num = scorer.num_targets
 

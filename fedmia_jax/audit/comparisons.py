@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float
 
-from fedmia_jax.audit import coalitions, intervals, pooling, resampling, roc, rows, scoring, views
+from fedmia_jax.audit import coalitions, intervals, pooling, resampling, roc, rows, scorers, views
 
 ALL, OWN = "all", "own"  # of what the other view shows: all snapshots, or all that the node received or trained
 ORDER = "order"  # the same snapshots, and who trained them
@@ -153,14 +153,14 @@ def between_points(draws: Iterable[Mapping[str, Any]], first: Iterable[Mapping[s
     return table
 
 
-def wider_views(scorer: scoring.Scorer) -> list[Wider]:
+def wider_views(scorer: scorers.Scorer) -> list[Wider]:
     """Returns the pairs of views of which one shows more, at every node that both attack.
 
     One shows more where each of its parties sees all that any party of the other sees (`ALL`), or all that the other
     sees of the snapshots that the attacked node received or trained (`OWN`); and somewhere something beside it. Or it
     shows the same to who also knows the order in which nodes train (`ORDER`).
     """
-    known, single = scorer.known, [view for view in scorer.observers if not scoring.is_many(view)]
+    known, single = scorer.known, [view for view in scorer.observers if not scorers.is_many(view)]
     own = {
         node: np.stack([views.handled(schedule, [node]) for schedule in known.scored]) for node in range(scorer.nodes)
     }
@@ -178,7 +178,7 @@ def wider_views(scorer: scoring.Scorer) -> list[Wider]:
     return found
 
 
-def _masks(scorer: scoring.Scorer, view: str) -> dict[int, Bool[np.ndarray, "X F T"]]:
+def _masks(scorer: scorers.Scorer, view: str) -> dict[int, Bool[np.ndarray, "X F T"]]:
     """What each party of a view that attacks a node sees, by node."""
     by_node: dict[int, list[np.ndarray]] = {}
     for observer in scorer.observers[view]:

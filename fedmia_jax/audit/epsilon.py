@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import optimize, special, stats
 
-from fedmia_jax.audit import correction, evidence, roc, scoring
+from fedmia_jax.audit import correction, evidence, roc, scorers
 
 # How many coins are guessed at: shares of the highest scores, guessed to be in, and of the lowest, guessed to be out.
 LOOKS = ((1 / 4, 0.0), (1 / 16, 0.0), (1 / 64, 0.0), (1 / 2, 1 / 2), (1 / 8, 1 / 8), (1 / 32, 1 / 32))
@@ -30,7 +30,7 @@ COLUMNS |= {"epsilon_level": float}
 
 
 def measure(
-    arrays: evidence.Evidence, group: Sequence[scoring.Scored], claim: correction.Claim, *, attacked: str
+    arrays: evidence.Evidence, group: Sequence[scorers.Scored], claim: correction.Claim, *, attacked: str
 ) -> dict[str, Any]:
     """Returns the columns of one attack under one view.
 
@@ -53,7 +53,7 @@ def measure(
     return dict(zip(COLUMNS, (bound, gaussian, "add or remove one", claim.delta, level), strict=True))
 
 
-def _coins(arrays: evidence.Evidence, group: Sequence[scoring.Scored]) -> tuple[np.ndarray, np.ndarray]:
+def _coins(arrays: evidence.Evidence, group: Sequence[scorers.Scored]) -> tuple[np.ndarray, np.ndarray]:
     """Scores f[m] and outcomes bool[m] of all coins, of every target; of several parties the first one guesses."""
     assert arrays.assigned is not None
     owners, assigned = np.asarray(arrays.owners), np.asarray(arrays.assigned)
@@ -284,7 +284,7 @@ def _bounds(half: Pooled, thresholds: Float[np.ndarray, "K"], level: float) -> F
     return np.stack([flagged, passed])
 
 
-def _halves(arrays: evidence.Evidence, group: Sequence[scoring.Scored]) -> tuple[Pooled, Pooled] | None:
+def _halves(arrays: evidence.Evidence, group: Sequence[scorers.Scored]) -> tuple[Pooled, Pooled] | None:
     """Two random halves of the records; None where one lacks members or non-members."""
     scores = np.stack([scored.scores for scored in group])  # [I, S, M]
     members = np.stack([arrays.members(scored.node) for scored in group])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from fedmia_jax.audit import attribution, coalitions, comparisons, epsilon, metrics, pooling, rows, scoring
+from fedmia_jax.audit import attribution, coalitions, comparisons, epsilon, metrics, pooling, rows, scorers, scoring
 
 HEAD = {"attack": pl.String, "view": pl.String, "attacked": pl.String}
 SCHEMAS: Mapping[str, Mapping[str, Any]] = {
@@ -63,7 +63,7 @@ def pieces_of(names: Sequence[str]) -> tuple[str, ...]:
     return (attribution.SOURCE_LOSS, *names)
 
 
-def study(scorer: scoring.Scorer, piece: str, *, on_broken: Callable[[str], None]) -> Findings:
+def study(scorer: scorers.Scorer, piece: str, *, on_broken: Callable[[str], None]) -> Findings:
     """Makes one piece of an audit: one attack on every target under every view, or naming by the loss.
 
     A piece depends on the scorer alone, and not on which other pieces are made; `join` puts them together.
@@ -100,7 +100,7 @@ def join(pieces: Sequence[Findings], *, strongest: str) -> Findings:
 
 
 def _study_attack(
-    scorer: scoring.Scorer,
+    scorer: scorers.Scorer,
     name: str,
     tables: Mapping[str, list[dict[str, Any]]],
     on_broken: Callable[[str], None],
@@ -123,13 +123,13 @@ def _study_attack(
 
 
 def _read(
-    scorer: scoring.Scorer, name: str, tables: Mapping[str, list[dict[str, Any]]]
-) -> dict[str, list[scoring.Scored]]:
+    scorer: scorers.Scorer, name: str, tables: Mapping[str, list[dict[str, Any]]]
+) -> dict[str, list[scorers.Scored]]:
     """What one attack says under each view, after its rows have been put into the tables."""
     score = scoring.score_on_one_model if name in scorer.arrays.model_scores else scoring.score_with_references
-    by_view: dict[str, list[scoring.Scored]] = {}
+    by_view: dict[str, list[scorers.Scored]] = {}
     for view, group in itertools.groupby(score(scorer, name), lambda scored: scored.view):
-        if scoring.is_many(view):
+        if scorers.is_many(view):
             _coalitions(scorer, group, {"attack": name, "view": view}, tables)
             continue
         for scored in group:
@@ -140,8 +140,8 @@ def _read(
 
 
 def _coalitions(
-    scorer: scoring.Scorer,
-    group: Iterator[scoring.Scored],
+    scorer: scorers.Scorer,
+    group: Iterator[scorers.Scored],
     head: dict[str, Any],
     tables: Mapping[str, list[dict[str, Any]]],
 ) -> None:
@@ -154,7 +154,7 @@ def _coalitions(
     )
 
 
-def _rows(scorer: scoring.Scorer, scored: scoring.Scored) -> Iterator[dict[str, Any]]:
+def _rows(scorer: scorers.Scorer, scored: scorers.Scored) -> Iterator[dict[str, Any]]:
     """A row of the results for each target."""
     arrays, name, correct = scorer.arrays, rows.attacked_names(scorer.nodes)[scored.node], scorer.correct(scored)
     groups = zip(arrays.members(scored.node), arrays.others(scored.node), strict=True)
@@ -177,8 +177,8 @@ def _rows(scorer: scoring.Scorer, scored: scoring.Scored) -> Iterator[dict[str, 
 
 
 def _groups(
-    nodes: int, by_view: Mapping[str, Sequence[scoring.Scored]]
-) -> Iterator[tuple[str, str, list[scoring.Scored]]]:
+    nodes: int, by_view: Mapping[str, Sequence[scorers.Scored]]
+) -> Iterator[tuple[str, str, list[scorers.Scored]]]:
     """By view, what attacks nodes, each by itself, and what attacks their union."""
     for view, group in by_view.items():
         single = [scored for scored in group if scored.node < nodes]

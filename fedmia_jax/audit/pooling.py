@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from fedmia_jax.audit import coalitions, evidence, intervals, resampling, roc, rows, scoring
+from fedmia_jax.audit import coalitions, evidence, intervals, resampling, roc, rows, scorers
 
 FALSE_POSITIVE_RATES = np.geomspace(1e-4, 1.0, 61)
 COUNTS = ("parties", "replicates", "scored_members", "scored_non_members", "members", "non_members")
@@ -54,14 +54,14 @@ class Pooled(NamedTuple):
     influence: dict[int, Float[np.ndarray, "S M"]]
 
 
-def is_broken(arrays: evidence.Evidence, scored: scoring.Scored) -> bool:
+def is_broken(arrays: evidence.Evidence, scored: scorers.Scored) -> bool:
     """Returns whether scores are NaN, which cannot be ranked and must not look like privacy."""
     return bool(np.isnan(scored.scores[arrays.members(scored.node) | arrays.others(scored.node)]).any())
 
 
 def pool(
     arrays: evidence.Evidence,
-    group: Iterable[scoring.Scored],
+    group: Iterable[scorers.Scored],
     *,
     with_curve: bool = True,
     with_influence: bool = False,
@@ -177,7 +177,7 @@ def _worst_columns(measured: list[coalitions.Measured], nodes: int) -> dict[str,
 
 
 def _advantage(
-    scored: scoring.Scored, members: Bool[np.ndarray, "S M"], others: Bool[np.ndarray, "S M"]
+    scored: scorers.Scored, members: Bool[np.ndarray, "S M"], others: Bool[np.ndarray, "S M"]
 ) -> np.floating:
     """TPR - FPR at the thresholds from references, mean over targets; NaN without thresholds."""
     above = scored.scores > scored.thresholds[:, None]

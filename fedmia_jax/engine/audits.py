@@ -6,6 +6,7 @@ A piece's tables are kept as the bytes of parquet files, under the hashes that g
 import dataclasses
 import functools
 import io
+import threading
 from collections.abc import Callable, Sequence
 
 import jax
@@ -13,9 +14,11 @@ import numpy as np
 import polars as pl
 
 from fedmia_jax import randomness
-from fedmia_jax.audit import api, findings, scoring
+from fedmia_jax.audit import api, findings, scorers
 from fedmia_jax.engine import chunks, collection, lab, plan, runs, tasks
 from fedmia_jax.storage import artifacts
+
+MAKING = threading.Lock()
 
 
 def study(
@@ -26,7 +29,10 @@ def study(
     devices: tuple[jax.Device, ...],
     advance: Callable[[float], None],
 ) -> None:
-    """Makes one piece of the audit of a point; pieces of one point share what they read."""
+    """Makes one piece of the audit of a point; pieces of one point share what they read.
+
+    Pieces are worked on side by side: much of an audit keeps a single core busy.
+    """
     del devices
     (unit,) = chunk.units
     task: tasks.Audit = unit.task
@@ -45,8 +51,14 @@ def read(planned: plan.Plan, kept: artifacts.Artifacts, every_run: Sequence[runs
     )
 
 
+def _scorer(planned: plan.Plan, kept: artifacts.Artifacts, every_run: tuple[runs.Run, ...]) -> scorers.Scorer:
+    """What the pieces of one point read, made once for all that are worked on at the same time."""
+    with MAKING:
+        return _make_scorer(planned, kept, every_run)
+
+
 @functools.lru_cache(maxsize=1)
-def _scorer(planned: plan.Plan, kept: artifacts.Artifacts, every_run: tuple[runs.Run, ...]) -> scoring.Scorer:
+def _make_scorer(planned: plan.Plan, kept: artifacts.Artifacts, every_run: tuple[runs.Run, ...]) -> scorers.Scorer:
     """What the pieces of one point read; attacks are fitted when they are asked for."""
     plans = every_run[0].plans
     return api.make_scorer(

@@ -18,7 +18,7 @@ import rich.console
 
 from fedmia_jax import options, types
 from fedmia_jax.config import schema
-from fedmia_jax.engine import outline, programs, runs
+from fedmia_jax.engine import outline, points, programs
 from fedmia_jax.learning import networks
 
 NUM_CLASSES, NUM_RECORDS, TURNS = 100, 10_000, 5
@@ -35,7 +35,7 @@ def run(settings: schema.Settings, console: rich.console.Console) -> outline.Out
       One row for each way and batch size: compile time in seconds, time per model and step in microseconds, ratio to
       PyTorch.
     """
-    plans = runs.Plans(settings)
+    plans = points.Plans(settings)
     rows = []
     for batch_size in sorted({plans.training.batch_size, 128}):
         with console.status(f"batch size {batch_size}: {TURNS} turns"):
@@ -54,7 +54,7 @@ def run(settings: schema.Settings, console: rich.console.Console) -> outline.Out
     return outline.Outline("Training speed", header, rows, _caption(plans))
 
 
-def _caption(plans: runs.Plans) -> str:
+def _caption(plans: points.Plans) -> str:
     """What was measured."""
     devices = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
     return (
@@ -66,7 +66,7 @@ def _caption(plans: runs.Plans) -> str:
     )
 
 
-def make_ways(plans: runs.Plans, *, batch_size: int) -> dict[str, tuple[Callable[[], object], int]]:
+def make_ways(plans: points.Plans, *, batch_size: int) -> dict[str, tuple[Callable[[], object], int]]:
     """Returns, by name, a call that trains one epoch and the model steps that it makes."""
     rng = np.random.default_rng(0)
     features = (rng.random((NUM_RECORDS, plans.settings.get("data.num_features"))) < 0.1).astype(np.uint8)
@@ -85,7 +85,7 @@ def make_ways(plans: runs.Plans, *, batch_size: int) -> dict[str, tuple[Callable
 
 
 def _jax_way(
-    plans: runs.Plans, features: np.ndarray, labels: np.ndarray, *, batch_size: int, num_models: int
+    plans: points.Plans, features: np.ndarray, labels: np.ndarray, *, batch_size: int, num_models: int
 ) -> Callable[[], object]:
     """One epoch of several models through the same programs that experiments use."""
     learning = programs.Learning(
@@ -104,7 +104,9 @@ def _jax_way(
     return lambda: jax.block_until_ready(train.advance(records, states, models, (0, 1)))
 
 
-def _torch_way(plans: runs.Plans, features: np.ndarray, labels: np.ndarray, *, batch_size: int) -> Callable[[], object]:
+def _torch_way(
+    plans: points.Plans, features: np.ndarray, labels: np.ndarray, *, batch_size: int
+) -> Callable[[], object]:
     """One epoch the way a PyTorch user writes it."""
     import torch
 

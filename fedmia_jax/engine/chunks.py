@@ -28,6 +28,7 @@ class Unit:
       fixed_nbytes: memory that a device needs once, however many units it has, in bytes.
       most: units that a device takes at a time, to be able to go on from there; 0 for no limit.
       alone: the unit fills all devices by itself.
+      beside: the unit is one of its own kind of program, and others may be worked on beside it, one for each device.
       num_models: models that are trained.
       shown: what a plan says of it, by heading.
     """
@@ -40,6 +41,7 @@ class Unit:
     fixed_nbytes: int = 0
     most: int = 0
     alone: bool = False
+    beside: bool = False
     num_models: int = 0
     shown: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
@@ -109,23 +111,27 @@ def make_chunks(units: Sequence[Unit], *, num_devices: int, budget: int) -> list
 
 def _narrow(groups: Sequence[Sequence[Unit]], *, num_devices: int, budget: int) -> list[Sequence[Unit]]:
     """The groups that are done sooner side by side, a device each, than one after the other on all devices."""
-    narrow = [
+    fitting = [
         group
         for group in groups
-        if -len(group) % num_devices > MOST_IDLE * len(group)
-        and not group[0].alone
-        and num_devices * max(unit.nbytes + unit.fixed_nbytes for unit in group) <= budget
+        if num_devices > 1 and num_devices * max(unit.nbytes + unit.fixed_nbytes for unit in group) <= budget
+    ]
+    beside = [group for group in fitting if group[0].beside]
+    narrow = [
+        group
+        for group in fitting
+        if -len(group) % num_devices > MOST_IDLE * len(group) and not group[0].alone and not group[0].beside
     ]
     steps = [sum(unit.steps for unit in group) for group in narrow]
     side_by_side = max([sum(steps) / num_devices, *steps], default=0.0)
     in_turn = sum(-(-len(group) // num_devices) * max(unit.steps for unit in group) for group in narrow)
-    return narrow if side_by_side < in_turn else []
+    return beside + (narrow if side_by_side < in_turn else [])
 
 
 def _cut(group: Sequence[Unit], *, num_devices: int, budget: int) -> list[Chunk]:
     """Equal chunks of one group."""
     free = budget - num_devices * max(unit.fixed_nbytes for unit in group)
-    largest = 1 if group[0].alone else max(1, free // max(unit.nbytes for unit in group))
+    largest = 1 if group[0].alone or group[0].beside else max(1, free // max(unit.nbytes for unit in group))
     most = group[0].most * num_devices
     if most:
         largest = min(largest, most)

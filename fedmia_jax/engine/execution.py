@@ -1,7 +1,6 @@
 """How tasks are computed: stacks of equal shape through compiled programs, piece by piece to disk."""
 
 import dataclasses
-import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedmia_jax import errors, options, randomness, schedule, types
+from fedmia_jax import randomness, types
 from fedmia_jax.attacks import contract
 from fedmia_jax.data import pools
 from fedmia_jax.engine import chunks, lab, plan, programs, runs, scoring, tasks
@@ -40,190 +39,17 @@ def train(
 
     def segment(state: Any, bounds: tuple[int, int]) -> tuple[Any, dict[str, Any]]:
         state, finite = trainer.advance(records, state, stacked, bounds)
-        _check_finite(place, chunk, np.asarray(finite, bool), lambda _: f"by epoch {bounds[1]}")
+        check_finite(place, chunk, np.asarray(finite, bool), lambda _: f"by epoch {bounds[1]}")
         return state, {f"e{bounds[1]}": {"params": state.params}} if bounds[1] in epochs else {}
 
     segments = programs.cut(epochs)
     lengths = [end - first for first, end in segments]
-    progress = _Progress(place, chunk, draft, advance, lengths, save_seconds=SAVE_SECONDS)
+    progress = Progress(place, chunk, draft, advance, lengths, save_seconds=SAVE_SECONDS)
     progress.run(trainer.start(keys), segment, segments)
 
 
-def federate(
-    place: lab.Lab, planned: plan.Plan, chunk: chunks.Chunk, draft: artifacts.Draft, devices: Devices, advance: Advance
-) -> None:
-    """Runs federations cycle by cycle, and scores the snapshots of each before the next."""
-    federations: list[tasks.Federation] = chunk.tasks
-    last = federations[0].run.plans.rounds.cycles - 1
-    score = _make_score(place, planned, federations, devices, answered=False)
-    score_answers = _make_score(place, planned, federations, devices, answered=True)
-
-    def read(cycle: int, snapshots: types.Params) -> dict[str, Any]:
-        scored = score(cycle, snapshots)
-        if cycle == last and federations[0].answered:
-            scored["answers"] = score_answers(cycle, jax.tree.map(lambda leaf: leaf[:, -1:], snapshots))
-        return scored | ({"params": snapshots} if place.keep_models else {})
-
-    stack = _Stack(
-        every_run=[federation.run for federation in federations],
-        shards=[federation.shards for federation in federations],
-        group=[unit.task.shards for unit in chunk.group],
-        keys=jnp.stack([federation.key for federation in federations]),
-        orders=[federation.order for federation in federations],
-    )
-    _run_federations(place, chunk, draft, devices, advance, stack=stack, read=read)
-
-
-def _make_score(
-    place: lab.Lab,
-    planned: plan.Plan,
-    federations: Sequence[tasks.Federation],
-    devices: Devices,
-    *,
-    answered: bool,
-) -> Callable[[int, types.Params], dict[str, Any]]:
-    """`score(cycle, snapshots [S, P, ...])`, as participants read them or as an outsider is answered."""
-    run = federations[0].run
-    readers = [[reader for reader in each.readers if reader.answered == answered] for each in federations]
-    score = scoring.make_score(
-        run.module,
-        tuple(reader.attacks for reader in readers[0]),
-        num_classes=run.dataset.num_classes,
-        devices=devices,
-        kept=federations[0].kept,
-        answered_by=run.plans.defences.static if answered else scoring.NOTHING,
-    )
-    records = place.records(run.dataset, devices)
-    rows = np.stack([federation.run.scored for federation in federations])
-    levels = runs.hyper([federation.run for federation in federations]).levels if answered else ()
-
-    def call(cycle: int, snapshots: types.Params) -> dict[str, Any]:
-        fitted = _fitted(place, planned, readers, cycle, jax.tree.leaves(snapshots)[0].shape[1])
-        return score(records, (rows, snapshots, fitted, levels))
-
-    return call
-
-
-def federate_shadows(
-    place: lab.Lab, planned: plan.Plan, chunk: chunks.Chunk, draft: artifacts.Draft, devices: Devices, advance: Advance
-) -> None:
-    """Runs the shadow federations of an adversary, and fits its attacks on the snapshots of each cycle.
-
-    The attack on a snapshot is fitted on the shadows' snapshots of the same place in the schedule, members being the
-    records of the node that had just trained, or of all nodes where it is an aggregate.
-    """
-    del planned
-    (unit,) = chunk.units
-    task: tasks.ShadowFederations = unit.task
-    run, count, positions = task.run, len(task.shards), task.run.plans.snapshots_per_cycle
-    devices, fitting = place.devices, place.devices[:positions]
-    fit = scoring.make_fit(run.module, run.plans.model_attacks, num_classes=run.dataset.num_classes, devices=fitting)
-
-    trained = [run.plans.trained(shards) for shards in task.shards]
-
-    def read(cycle: int, snapshots: types.Params) -> dict[str, Any]:
-        first = cycle * positions
-        members = [_trained_on(trained, trainer) for trainer in run.schedule.trainer[run.schedule.cycle == cycle]]
-        known = scoring.shadow_records(members, [run.split.non_members] * positions)
-        by_snapshot = jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf), 1, 0), snapshots)  # [P, J, ...]
-        keys = jnp.stack([run.key(randomness.Purpose.ATTACK, first + position) for position in range(positions)])
-        fitted = fit(place.records(run.dataset, fitting), (by_snapshot, *known, keys, ()))
-        _check_attack(place, run, fitted)
-        kept = {"fitted": fitted} | ({"params": by_snapshot} if place.keep_models else {})
-        return jax.tree.map(lambda leaf: np.asarray(leaf)[None], kept)
-
-    stack = _Stack(
-        every_run=[run] * count,
-        shards=task.shards,
-        group=[shards for other in chunk.group for shards in other.task.shards],
-        keys=jnp.stack([run.key(randomness.Purpose.SHADOW, number) for number in range(count)]),
-        orders=[run.plans.order(run.replicate)] * count,
-    )
-    _run_federations(place, chunk, draft, devices[:count], advance, stack=stack, read=read)
-
-
-def _trained_on(shards: Sequence[pools.Shards], trainer: int) -> np.ndarray:
-    """Rows that the trainer of a snapshot had in each shadow federation, i32[J, n]; of all nodes for an aggregate."""
-    if trainer == schedule.AGGREGATE:
-        return np.stack([of_shadow.indices[of_shadow.mask] for of_shadow in shards])
-    return np.stack([of_shadow.indices[trainer][of_shadow.mask[trainer]] for of_shadow in shards])
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Stack:
-    """Federations of one shape, side by side."""
-
-    every_run: Sequence[runs.Run]
-    shards: Sequence[pools.Shards]
-    group: Sequence[pools.Shards]  # of all federations of the group, which decide the padded shape
-    keys: jax.Array
-    orders: Sequence[np.ndarray]  # i32[C, N] each
-
-    def models(self) -> programs.Models:
-        """What they train with, shards padded to one shape."""
-        longest = max(shards.mask.shape[1] for shards in self.group)
-        padded = [(shards, ((0, 0), (0, longest - shards.mask.shape[1]))) for shards in self.shards]
-        indices = np.stack([np.pad(shards.indices, padding) for shards, padding in padded])
-        mask = np.stack([np.pad(shards.mask, padding) for shards, padding in padded])
-        return programs.Models(types.Shard(indices, mask), runs.hyper(self.every_run), self.keys)
-
-
-def _run_federations(
-    place: lab.Lab,
-    chunk: chunks.Chunk,
-    draft: artifacts.Draft,
-    devices: Devices,
-    advance: Advance,
-    *,
-    stack: _Stack,
-    read: Callable[[int, types.Params], dict[str, Any]],
-) -> None:
-    """Federations of one shape; `read(cycle, snapshots [S, P, ...])` makes what is kept of a cycle."""
-    run = stack.every_run[0]
-    plans, rounds = run.plans, run.plans.rounds
-    batches = np.concatenate([-(-plans.trained(shards).sizes // plans.training.batch_size) for shards in stack.group])
-    federation = programs.make_federate(
-        run.learning,
-        rounds.kind,
-        options.static(plans.protocol_options),
-        devices=devices,
-        skip_empty=bool(batches.min() < batches.max()),
-    )
-    records, models = place.records(run.dataset, devices), stack.models()
-    orders = np.stack(stack.orders)
-    positions = plans.snapshots_per_cycle
-
-    def play(state: Any, cycle: int) -> tuple[Any, Any]:
-        order = orders[:, cycle : cycle + 1]
-        final = cycle + 1 == rounds.cycles
-        state, snapshots, finite = federation.advance(records, state, models, order, rounds.local_epochs, cycle, final)
-        finite = np.asarray(finite, bool)
-        if finite.shape[1] != positions:
-            raise errors.InputError(
-                f"federation.kind={rounds.kind!r}: a round leaves {finite.shape[1]} snapshots, its schedule names "
-                f"{positions}; they must agree"
-            )
-
-        def where(row: int) -> str:
-            first = cycle * positions + int(np.argmin(finite[row]))
-            return f"at snapshot {plans.make_schedule(stack.orders[row]).label(first)}"
-
-        _check_finite(place, chunk, np.all(finite, axis=1), where)
-        return state, snapshots
-
-    def segment(state: Any, cycles: range) -> tuple[Any, dict[str, Any]]:
-        for cycle in cycles:
-            state, snapshots = play(state, cycle)
-        return state, {f"c{cycles.stop}": read(cycles.stop - 1, snapshots)}
-
-    ends = [0, *(cycle + 1 for cycle in plans.scored_cycles)]
-    segments = [range(*bounds) for bounds in itertools.pairwise(ends)]
-    progress = _Progress(place, chunk, draft, advance, [len(cycles) for cycles in segments])
-    progress.run(federation.start(models.key), segment, segments)
-
-
 @dataclasses.dataclass(frozen=True)
-class _Progress:
+class Progress:
     """A way through segments, from the last whose state was kept; every piece is kept as soon as it is there."""
 
     place: lab.Lab
@@ -274,7 +100,7 @@ def fit(
     levels = runs.hyper([task.run for task in fits]).levels if answered else ()
     fitted = jax.device_get(fit_many(place.records(run.dataset, devices), (_stacked(shadows), *known, keys, levels)))
     for row, unit in enumerate(chunk.units):
-        _check_attack(place, unit.task.run, jax.tree.map(lambda leaf, row=row: leaf[row], fitted))
+        check_attack(place, unit.task.run, jax.tree.map(lambda leaf, row=row: leaf[row], fitted))
     draft.write("fitted", {"fitted": fitted})
     advance(chunk.steps)
 
@@ -303,13 +129,13 @@ def score_baselines(
         devices=devices,
     )
     targets = _stacked([_models(place, planned, [task.model], task.epochs) for task in baselines])
-    fitted = _fitted(place, planned, [task.readers for task in baselines], 0, 1)
+    fitted = fitted_by(place, planned, [task.readers for task in baselines], 0, 1)
     rows = np.stack([task.run.scored for task in baselines])
     draft.write("scores", score(place.records(run.dataset, devices), (rows, targets, fitted, ())))
     advance(chunk.steps)
 
 
-def _fitted(
+def fitted_by(
     place: lab.Lab, planned: plan.Plan, readers: Sequence[Sequence[tasks.Reader]], cycle: int, positions: int
 ) -> dict[str, Any]:
     """Fitted attacks of the readers of S models at the snapshots of one cycle: by number, leaves [S, P, ...]."""
@@ -322,7 +148,7 @@ def _fitted(
     return {str(number): _stacked([of_reader(of_model[number]) for of_model in readers]) for number in numbers}
 
 
-def _check_finite(place: lab.Lab, chunk: chunks.Chunk, finite: np.ndarray, where: Callable[[int], str]) -> None:
+def check_finite(place: lab.Lab, chunk: chunks.Chunk, finite: np.ndarray, where: Callable[[int], str]) -> None:
     """Says which model is no longer finite; the end of a single experiment, and an empty row of a sweep."""
     for row in np.flatnonzero(~finite).tolist():
         run = chunk.units[min(row, len(chunk.units) - 1)].task.run  # of shadow federations the rows are shadows
@@ -334,7 +160,7 @@ def _check_finite(place: lab.Lab, chunk: chunks.Chunk, finite: np.ndarray, where
         )
 
 
-def _check_attack(place: lab.Lab, run: runs.Run, fitted: Any) -> None:
+def check_attack(place: lab.Lab, run: runs.Run, fitted: Any) -> None:
     """Says where an attack is not finite, and warns where it has not converged."""
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fitted)):
         rate = run.settings.get("attack.learning_rate")

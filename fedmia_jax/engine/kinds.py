@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import jax
 
-from fedmia_jax.engine import audits, chunks, execution, lab, plan, tasks
+from fedmia_jax.engine import audits, chunks, execution, federating, lab, plan, tasks
 from fedmia_jax.storage import artifacts
 
 Compute = Callable[
@@ -35,7 +35,7 @@ KINDS = (
     Kind(tasks.Model, execution.train),
     Kind(tasks.Fit, execution.fit),
     Kind(tasks.Baseline, execution.score_baselines),
-    Kind(tasks.ShadowFederations, execution.federate_shadows),
-    Kind(tasks.Federation, execution.federate),
+    Kind(tasks.ShadowFederations, federating.federate_shadows),
+    Kind(tasks.Federation, federating.federate),
     Kind(tasks.Audit, audits.study),
 )

@@ -12,7 +12,7 @@ import numpy as np
 
 from fedmia_jax import errors, types
 from fedmia_jax.data import dataset as datasets
-from fedmia_jax.engine import programs, progress
+from fedmia_jax.engine import parallel, progress
 from fedmia_jax.storage import workdir as workdirs
 
 
@@ -44,7 +44,7 @@ class Lab:
 
     def records(self, dataset: datasets.Dataset, devices: tuple[jax.Device, ...]) -> types.Records:
         """Returns the records of a data set on some devices, copied there once."""
-        mesh = jax.sharding.Mesh(np.array(devices), (programs.AXIS,))
+        mesh = jax.sharding.Mesh(np.array(devices), (parallel.AXIS,))
         everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
         def put(name: str, array: np.ndarray) -> jax.Array:

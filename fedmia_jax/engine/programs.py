@@ -1,10 +1,4 @@
-"""Many models at once: the only place where the model axis S is added.
-
-A function of one model becomes a program over S of them: the S axis split over all devices (on a CPU one XLA host
-device per core), vmapped on each (on a CPU over as many as fit a core's cache).
-Results do not depend on S, on the number of devices or on the chunk size, because every model draws its randomness
-from its own key. Chunks that fit the memory are made in `chunks.py`.
-"""
+"""The programs that train many models at once, and what is refused before one is compiled."""
 
 import dataclasses
 import functools
@@ -19,118 +13,9 @@ import numpy as np
 
 from fedmia_jax import defenses, errors, protocols, randomness, registry, types
 from fedmia_jax.defenses import contract as defenses_contract
-from fedmia_jax.learning import gradients, networks, stopping, training
+from fedmia_jax.engine import parallel
+from fedmia_jax.learning import networks, stopping, training
 from fedmia_jax.protocols import contract as protocols_contract
-
-AXIS = "models"
-CORE_CACHE = 2**20  # bytes, about the second-level cache of a core
-
-
-def make_parallel(fn: Callable[..., Any], *, devices: Sequence[jax.Device] | None = None) -> Callable[..., Any]:
-    """Lifts a function of one model to S models on all devices.
-
-    Args:
-      fn: `(shared, model, **static) -> pytree`, pure. `shared` is seen whole by every model.
-      devices: devices to split S over; all by default, and never more than there are models.
-
-    Returns:
-      `call(shared, batched, **static) -> pytree`: leaves of `batched` and of the result carry the leading axis S;
-      static keyword arguments are numbers or strings that decide shapes. Compiled once for each S and shape.
-    """
-    devices = tuple(jax.devices() if devices is None else devices)
-
-    def program(shared: Any, batched: Any, *, num_devices: int, static: tuple[tuple[str, Any], ...]) -> Any:
-        def local(shared: Any, batched: Any) -> Any:
-            model_fn = functools.partial(fn, shared, **dict(static))
-            if devices[0].platform != "cpu":
-                return jax.vmap(model_fn)(batched)
-            together = models_in_cache(batched)
-            return jax.lax.map(model_fn, batched, batch_size=together if together > 1 else None)
-
-        if num_devices == 1:
-            return local(shared, batched)
-        mesh = jax.sharding.Mesh(np.array(devices[:num_devices]), (AXIS,))
-        spec = jax.sharding.PartitionSpec
-        # No model talks to another, so there is nothing for the replication check to find.
-        mapped = jax.shard_map(local, mesh=mesh, in_specs=(spec(), spec(AXIS)), out_specs=spec(AXIS), check_vma=False)
-        return mapped(shared, batched)
-
-    compiled = jax.jit(program, static_argnames=("num_devices", "static"))
-
-    def call(shared: Any, batched: Any, **static: Any) -> Any:
-        num_models = jax.tree.leaves(batched)[0].shape[0]
-        num_devices = min(len(devices), num_models)
-        padding = -num_models % num_devices
-        if padding:
-            batched = jax.tree.map(
-                lambda leaf: leaf[np.minimum(np.arange(num_models + padding), num_models - 1)], batched
-            )
-        with jax.default_device(devices[0]):
-            result = compiled(shared, batched, num_devices=num_devices, static=tuple(sorted(static.items())))
-        return jax.tree.map(lambda leaf: leaf[:num_models], result) if padding else result
-
-    return call
-
-
-def models_in_cache(batched: Any) -> int:
-    """Returns how many models a CPU core should take at a time, at least one.
-
-    Small models go together, which saves dispatch; of large ones a core finishes one before the next, since a step
-    over several would fetch each model's state from main memory again (8% faster at 600-128-100, batch 128).
-
-    Args:
-      batched: pytree with the leading axis S.
-    """
-    leaves = jax.tree.leaves(batched)
-    num_models = leaves[0].shape[0]
-    return min(num_models, max(1, CORE_CACHE * num_models // sum(leaf.nbytes for leaf in leaves)))
-
-
-def training_nbytes(
-    module: nn.Module,
-    *,
-    num_features: int,
-    batch_size: int,
-    defended: defenses_contract.Defended = defenses_contract.UNDEFENDED,
-) -> int:
-    """Returns the memory of one model in training, in bytes.
-
-    Counts parameters and two optimizer moments before and after a program, gradients and updates, a copy of all on
-    its way to disk, and the activations of a minibatch; of defences the room of a drawn batch, the gradients of records
-    that are taken one by one, and the parameters of the best epoch.
-
-    Args:
-      module: the network.
-      num_features: D.
-      batch_size: records per update.
-      defended: the defences.
-    """
-    shapes = param_shapes(module, num_features=num_features)
-    widths = num_features + 3 * sum(shape[-1] for shape in shapes)
-    copies = 12 + (defended.held_out is not None)
-    if defended.hooks("weights"):
-        copies += 1 if _is_dense(module, num_features) else 1 + gradients.BLOCK
-    records = defended.most_records(batch_size) or batch_size
-    return copies * params_nbytes(module, num_features=num_features) + 4 * records * widths
-
-
-@functools.cache
-def _is_dense(module: nn.Module, num_features: int) -> bool:
-    """Whether the gradients of records need not be taken one by one."""
-    params = jax.eval_shape(networks.make_init(module, num_features=num_features), jax.random.key(0))
-    return networks.dense_layers(networks.make_apply(module), params, jnp.zeros((1, num_features))) is not None
-
-
-def params_nbytes(module: nn.Module, *, num_features: int) -> int:
-    """Returns the memory of one model's parameters, in bytes."""
-    return 4 * sum(int(np.prod(shape)) for shape in param_shapes(module, num_features=num_features))
-
-
-@functools.cache
-def param_shapes(module: nn.Module, *, num_features: int) -> list[tuple[int, ...]]:
-    """Returns the shapes of a model's parameters."""
-    shapes = jax.eval_shape(networks.make_init(module, num_features=num_features), jax.random.key(0))
-    return [leaf.shape for leaf in jax.tree.leaves(shapes)]
 
 
 def cut(epochs: Sequence[int], *, pieces: int = 10) -> list[tuple[int, int]]:
@@ -226,8 +111,8 @@ def make_train(learning: Learning, *, devices: tuple[jax.Device, ...], skip_empt
         state = fit_fn(state, records, model.shard, model.hyper, keys[0], epochs, keys[1])
         return state, all_finite(state.params)
 
-    start_many = make_parallel(lambda shared, key: start_fn(jax.random.fold_in(key, START)), devices=devices)
-    advance_many = make_parallel(advance_model, devices=devices)
+    start_many = parallel.make_parallel(lambda shared, key: start_fn(jax.random.fold_in(key, START)), devices=devices)
+    advance_many = parallel.make_parallel(advance_model, devices=devices)
 
     def advance(records: types.Records, state: Any, models: Models, epochs: tuple[int, int]) -> Any:
         return advance_many((records, epochs), (state, models))
@@ -375,8 +260,8 @@ def make_federate(
         snapshots = publish(jax.tree.map(lambda leaf: leaf[0], snapshots), model, final)
         return state, snapshots, jax.vmap(all_finite)(snapshots)
 
-    start_many = make_parallel(start_model, devices=devices)
-    advance_many = make_parallel(advance_model, devices=devices)
+    start_many = parallel.make_parallel(start_model, devices=devices)
+    advance_many = parallel.make_parallel(advance_model, devices=devices)
 
     def advance(
         records: types.Records,

@@ -11,7 +11,7 @@ import numpy as np
 from fedmia_jax import attacks, defenses, types
 from fedmia_jax.attacks import signals
 from fedmia_jax.defenses import contract as defenses_contract
-from fedmia_jax.engine import programs
+from fedmia_jax.engine import parallel
 from fedmia_jax.learning import networks
 
 NOTHING = defenses.Chosen()
@@ -49,7 +49,7 @@ def make_fit(
         answers = jax.lax.map(lambda pair: read(pair[0], records, pair[1], levels), (params, rows))
         return {name: attack.fit(key, answers, membership, weights) for name, attack in made.items()}
 
-    return programs.make_parallel(fit_adversary, devices=devices)
+    return parallel.make_parallel(fit_adversary, devices=devices)
 
 
 @functools.cache
@@ -109,7 +109,7 @@ def make_score(
         rows, snapshots, fitted, levels = inputs
         return jax.lax.map(lambda pair: score_snapshot(records, rows, levels, *pair), (snapshots, fitted))
 
-    return programs.make_parallel(score_model, devices=devices)
+    return parallel.make_parallel(score_model, devices=devices)
 
 
 def _make_read(module: nn.Module, answered_by: defenses.Chosen) -> Callable[..., types.Signals]:

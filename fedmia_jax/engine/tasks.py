@@ -15,7 +15,7 @@ import numpy as np
 from fedmia_jax import attacks, randomness
 from fedmia_jax.attacks import signals
 from fedmia_jax.data import pools
-from fedmia_jax.engine import chunks, influence, programs, runs, scoring
+from fedmia_jax.engine import chunks, influence, memory, runs, scoring
 from fedmia_jax.schedule import Schedule
 
 
@@ -236,7 +236,7 @@ class Audit:
         num_federations = len(self.replicates) + run.plans.references.federations
         signals = 4 * num_federations * len(run.schedule) * len(run.scored)
         nbytes = 2 * signals * len(run.plans.signals)
-        return chunks.Unit(fingerprint, self.replicates, self, steps=1.0, nbytes=nbytes, alone=True)
+        return chunks.Unit(fingerprint, self.replicates, self, steps=1.0, nbytes=nbytes, beside=True)
 
 
 Task = Model | Fit | Baseline | ShadowFederations | Federation | Audit
@@ -263,10 +263,10 @@ def _nbytes(run: runs.Run) -> tuple[int, int]:
     """Memory of a model in training, and of its parameters alone."""
     num_features = run.dataset.features.shape[1]
     batch_size = run.plans.training.batch_size
-    training = programs.training_nbytes(
+    training = memory.training_nbytes(
         run.module, num_features=num_features, batch_size=batch_size, defended=run.plans.defences.make()
     )
-    return training, programs.params_nbytes(run.module, num_features=num_features)
+    return training, memory.params_nbytes(run.module, num_features=num_features)
 
 
 def _scoring_nbytes(run: runs.Run) -> int:

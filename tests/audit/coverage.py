@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from fedmia_jax.audit import coalitions, comparisons, evidence, pooling, rows, scoring
+from fedmia_jax.audit import coalitions, comparisons, evidence, pooling, rows, scorers
 from fedmia_jax.schedule import Schedule
 
 TIMES = 1000
@@ -49,7 +49,7 @@ WORLDS = (
 SIZES = (2_000, 10_000)
 
 
-def simulate(world: World, num_records: int, seed: int) -> tuple[evidence.Evidence, list[scoring.Scored]]:
+def simulate(world: World, num_records: int, seed: int) -> tuple[evidence.Evidence, list[scorers.Scored]]:
     """Returns who owned what, and scores against every node."""
     arrays, group, _ = simulate_two(world, num_records, seed)
     return arrays, group
@@ -57,7 +57,7 @@ def simulate(world: World, num_records: int, seed: int) -> tuple[evidence.Eviden
 
 def simulate_two(
     world: World, num_records: int, seed: int
-) -> tuple[evidence.Evidence, list[scoring.Scored], list[scoring.Scored]]:
+) -> tuple[evidence.Evidence, list[scorers.Scored], list[scorers.Scored]]:
     """Returns who owned what, and the scores of two attacks against every node."""
     rng = np.random.default_rng(seed)
     half, nodes, replicates = num_records // 2, len(world.shares), world.replicates
@@ -69,7 +69,7 @@ def simulate_two(
     for (noise, of_replicate), shifts in ((first, world.shifts), (second, weaker(world).shifts)):
         lifts = np.append(shifts, 0.0)[owners] + of_replicate
         scores = (noise + np.where(owners >= 0, lifts, 0.0)).astype(np.float32)
-        groups.append([scoring.Scored("a", "v", "p", node, None, none, scores, none) for node in range(nodes)])
+        groups.append([scorers.Scored("a", "v", "p", node, None, none, scores, none) for node in range(nodes)])
     phi = np.broadcast_to(groups[0][0].scores[:, None], (replicates, nodes, num_records))
     arrays = evidence.Evidence(phi=phi, owners=owners, schedule=Schedule.cyclic(nodes=nodes, cycles=1))
     return arrays, groups[0], groups[1]

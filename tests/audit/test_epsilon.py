@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from fedmia_jax.audit import correction, epsilon, evidence, roc, scoring
+from fedmia_jax.audit import correction, epsilon, evidence, roc, scorers
 from fedmia_jax.schedule import Schedule
 
 TIMES = 40
@@ -155,7 +155,7 @@ def make_evidence(rng, *, num_targets=2, num_records=600, rate=0.5, tossed=True)
 def scored(arrays, node, scores):
     """One party's scores of a node, or of the union."""
     last = np.ones(len(scores), int)
-    return scoring.Scored("any", "view", f"party {node}", node, None, last, scores, np.zeros(len(scores)))
+    return scorers.Scored("any", "view", f"party {node}", node, None, last, scores, np.zeros(len(scores)))
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.8])

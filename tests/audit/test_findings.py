@@ -10,7 +10,18 @@ import pytest
 
 from fedmia_jax import attacks, options
 from fedmia_jax.attacks import trajectory
-from fedmia_jax.audit import api, attribution, coalitions, correction, evidence, findings, pooling, rows, scoring
+from fedmia_jax.audit import (
+    api,
+    attribution,
+    coalitions,
+    correction,
+    evidence,
+    findings,
+    pooling,
+    rows,
+    scorers,
+    scoring,
+)
 from fedmia_jax.schedule import Schedule
 
 NAMES = ("loss", "lira_online", "rmia_offline", "delta_phi", "peers", "sequence_lira", "trajectory")
@@ -45,7 +56,7 @@ def make_scorer(short_fits):
         compared = [name for name in names if name not in arrays.model_scores]
         declared = options.declared(*(attacks.find(name).options for name in compared))
         defaults = {name: declaration.default for name, declaration in declared.items()}
-        return scoring.make_scorer(
+        return scorers.make_scorer(
             arrays,
             compared,
             views,
@@ -61,7 +72,7 @@ def make_scorer(short_fits):
 def scored(arrays, make_scorer):
     """What every attack says of single nodes, by attack and view."""
     scorer = make_scorer(arrays, NAMES, VIEWS)
-    said: dict[tuple[str, str], list[scoring.Scored]] = {}
+    said: dict[tuple[str, str], list[scorers.Scored]] = {}
     for name in NAMES:
         score = scoring.score_on_one_model if name in arrays.model_scores else scoring.score_with_references
         for each in score(scorer, name):

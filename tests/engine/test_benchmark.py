@@ -7,7 +7,7 @@ import numpy as np
 import rich.console
 
 from fedmia_jax.config import parsing
-from fedmia_jax.engine import benchmark, runs
+from fedmia_jax.engine import benchmark, points
 
 SETTINGS = parsing.from_config(
     {"data": {"num_features": 10}, "model": {"hidden": 4}, "training": {"batch_size": 64}, "shadow": {"count": 3}}
@@ -39,7 +39,7 @@ def test_a_way_trains_all_of_its_models_and_compiles_once(monkeypatch, compilati
     rng = np.random.default_rng(0)
     features, labels = rng.integers(2, size=(64, 10), dtype=np.uint8), rng.integers(4, size=64).astype(np.int32)
     monkeypatch.setattr(benchmark, "NUM_RECORDS", 64)
-    way = benchmark._jax_way(runs.Plans(SETTINGS), features, labels, batch_size=64, num_models=2)
+    way = benchmark._jax_way(points.Plans(SETTINGS), features, labels, batch_size=64, num_models=2)
     state, finite = way()
     assert np.asarray(finite).tolist() == [True, True]
     assert {leaf.shape[0] for leaf in (state.params["Dense_0"]["kernel"], state.params["Dense_1"]["kernel"])} == {2}
@@ -53,6 +53,6 @@ def test_a_way_says_how_many_steps_it_makes(monkeypatch):
     monkeypatch.setattr(benchmark, "NUM_RECORDS", 257)
     monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(benchmark, "_jax_way", lambda plans, features, labels, **sizes: features.shape)
-    ways = benchmark.make_ways(runs.Plans(SETTINGS), batch_size=64)
+    ways = benchmark.make_ways(points.Plans(SETTINGS), batch_size=64)
     assert {name: steps for name, (_, steps) in ways.items()} == {"fedmia_jax, 1 model": 5, "fedmia_jax, 3 models": 15}
     assert {shape for shape, _ in ways.values()} == {(257, 10)}

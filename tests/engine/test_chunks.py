@@ -57,6 +57,12 @@ def test_a_unit_that_fills_all_devices_is_a_chunk_by_itself():
     assert [(len(chunk.units), chunk.size, chunk.wide) for chunk in cut] == [(1, 1, True)] * 6
 
 
+def test_units_that_keep_one_device_busy_run_side_by_side_where_they_fit():
+    for budget, devices, wide in ((10**6, 2, False), (19, 2, True), (10**6, 1, False)):
+        cut = chunks.make_chunks(units(("a", 3), ("b", 2), beside=True), num_devices=devices, budget=budget)
+        assert [(len(chunk.units), chunk.size, chunk.wide) for chunk in cut] == [(1, 1, wide)] * 5
+
+
 def test_a_stage_may_ask_for_small_chunks():
     cut = chunks.make_chunks(units(("a", 20), most=3), num_devices=2, budget=10**6)
     assert [len(chunk.units) for chunk in cut] == [6, 6, 6, 2]

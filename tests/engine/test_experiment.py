@@ -15,7 +15,7 @@ import rich.console
 from fedmia_jax import errors, randomness
 from fedmia_jax.config import parsing, schema
 from fedmia_jax.data import pools
-from fedmia_jax.engine import chunks, experiment, kinds, lab, planning, progress, runs
+from fedmia_jax.engine import chunks, experiment, kinds, lab, planning, points, progress
 from fedmia_jax.storage import artifacts
 from fedmia_jax.storage import workdir as workdirs
 
@@ -282,7 +282,9 @@ def test_every_run_purpose_and_shadow_has_its_own_key(leaky):
     numbers = {number(drawn.key(purpose)) for drawn in every_run for purpose in randomness.Purpose}
     numbers |= {number(drawn.key(randomness.Purpose.SHADOW, j)) for drawn in every_run for j in range(3)}
     assert len(numbers) == 2 * len(randomness.Purpose) + 2 * 3
-    reseeded = dataclasses.replace(every_run[0], plans=runs.Plans(parsing.from_flat(leaky.settings.flat | {"seed": 1})))
+    reseeded = dataclasses.replace(
+        every_run[0], plans=points.Plans(parsing.from_flat(leaky.settings.flat | {"seed": 1}))
+    )
     assert number(reseeded.key(randomness.Purpose.SHADOW)) not in numbers
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from fedmia_jax import defenses, types
 from fedmia_jax.defenses import contract
-from fedmia_jax.engine import programs
+from fedmia_jax.engine import memory, parallel, programs
 from fedmia_jax.learning import gradients, networks, training
 from fedmia_jax.protocols import sequential
 
@@ -50,15 +50,15 @@ def train_model(toy):
 
 
 @pytest.fixture(scope="module")
-def parallel(toy, train_model):
-    """`parallel(models)` on all devices."""
-    call = programs.make_parallel(train_model)
+def lifted(toy, train_model):
+    """`lifted(models)` on all devices."""
+    call = parallel.make_parallel(train_model)
     return lambda models: jax.device_get(call(toy.records, models))
 
 
 @pytest.fixture(scope="module")
-def whole(parallel, models):
-    return parallel(models)
+def whole(lifted, models):
+    return lifted(models)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def train_many(toy, learning):
 
 
 def test_a_model_alone_equals_itself_among_ten(toy, train_model, whole, models, equal):
-    alone = programs.make_parallel(train_model)
+    alone = parallel.make_parallel(train_model)
     for j in (0, 7):
         equal(alone(toy.records, take(models, [j])), take(whole, [j]), **RTOL)
 
@@ -91,14 +91,14 @@ def test_a_model_alone_equals_itself_among_ten(toy, train_model, whole, models, 
 def test_one_device_equals_two(toy, train_model, whole, models, equal):
     if len(jax.devices()) < 2:
         pytest.skip("needs two devices")
-    single = programs.make_parallel(train_model, devices=jax.devices()[:1])
+    single = parallel.make_parallel(train_model, devices=jax.devices()[:1])
     equal(jax.device_get(single(toy.records, models)), whole, **RTOL)
 
 
 def test_models_are_split_over_the_devices():
     if len(jax.devices()) < 2:
         pytest.skip("needs two devices")
-    double = programs.make_parallel(lambda shared, model: shared * model)
+    double = parallel.make_parallel(lambda shared, model: shared * model)
     result = double(2.0, np.arange(4, dtype=np.float32))
     np.testing.assert_array_equal(result, [0, 2, 4, 6])
     assert len(result.sharding.device_set) == min(len(jax.devices()), 4)
@@ -107,23 +107,23 @@ def test_models_are_split_over_the_devices():
 
 
 def test_static_arguments_decide_shapes():
-    call = programs.make_parallel(lambda shared, model, *, width: jnp.full(width, model))
+    call = parallel.make_parallel(lambda shared, model, *, width: jnp.full(width, model))
     assert call((), np.arange(3.0), width=4).shape == (3, 4)
     assert call((), np.arange(3.0), width=2).shape == (3, 2)
 
 
-def test_a_permuted_model_axis_permutes_the_results(parallel, whole, models, equal):
+def test_a_permuted_model_axis_permutes_the_results(lifted, whole, models, equal):
     order = np.random.default_rng(0).permutation(NUM_MODELS)
-    equal(parallel(take(models, order)), take(whole, order), **RTOL)
+    equal(lifted(take(models, order)), take(whole, order), **RTOL)
 
 
-def test_models_do_not_touch_each_other(parallel, whole, models, equal, differ):
+def test_models_do_not_touch_each_other(lifted, whole, models, equal, differ):
     """Model 4 gets other records and a step size that explodes: the others stay bit-equal."""
     indices, rates = models.shard.indices.copy(), models.hyper.learning_rate.copy()
     indices[4], rates[4] = np.arange(SLOTS), np.inf
     shard = types.Shard(indices, models.shard.mask)
     hyper = dataclasses.replace(models.hyper, learning_rate=rates)
-    other = parallel(programs.Models(shard, hyper, models.key))
+    other = lifted(programs.Models(shard, hyper, models.key))
     rest = [j for j in range(NUM_MODELS) if j != 4]
     equal(take(other, rest), take(whole, rest))
     assert differ(take(other, [4]), take(whole, [4]))
@@ -206,9 +206,9 @@ def test_training_ends_a_run_at_every_wanted_epoch():
 def test_memory_in_training_counts_the_states():
     """Twelve copies of every parameter in four bytes, and the minibatch."""
     params = 4 * (600 * 128 + 128 + 128 * 100 + 100)
-    assert programs.params_nbytes(networks.Mlp(100, 128), num_features=600) == params
+    assert memory.params_nbytes(networks.Mlp(100, 128), num_features=600) == params
     small, large = (
-        programs.training_nbytes(networks.Mlp(100, 128), num_features=600, batch_size=size) for size in (32, 1024)
+        memory.training_nbytes(networks.Mlp(100, 128), num_features=600, batch_size=size) for size in (32, 1024)
     )
     assert 12 * params < small < 13 * params
     assert large - small >= 4 * 600 * (1024 - 32)
@@ -228,15 +228,15 @@ def test_memory_in_training_counts_what_defences_add():
     clipping = contract.Defended((contract.Defense(sampling=2.0, weights=lambda norms, levels: norms),), ((),))
 
     def nbytes(module, defended):
-        return programs.training_nbytes(module, num_features=600, batch_size=32, defended=defended)
+        return memory.training_nbytes(module, num_features=600, batch_size=32, defended=defended)
 
     dense, other = networks.Mlp(100, 128), Scaled()
-    params = programs.params_nbytes(dense, num_features=600)
+    params = memory.params_nbytes(dense, num_features=600)
     plain = nbytes(dense, contract.UNDEFENDED)
     assert nbytes(dense, stopping) == plain + params
     assert nbytes(dense, clipping) - plain - params == 4 * 32 * (600 + 3 * (128 + 128 + 100 + 100))
     more = nbytes(other, clipping) - nbytes(other, contract.UNDEFENDED)
-    assert more > (1 + gradients.BLOCK) * programs.params_nbytes(other, num_features=600)
+    assert more > (1 + gradients.BLOCK) * memory.params_nbytes(other, num_features=600)
 
 
 def test_all_finite_looks_at_every_leaf():

@@ -6,7 +6,7 @@ import pytest
 from fedmia_jax import attacks, defenses, errors, randomness
 from fedmia_jax.config import parsing, sweeps
 from fedmia_jax.data import references
-from fedmia_jax.engine import runs
+from fedmia_jax.engine import points, runs
 from fedmia_jax.learning import networks, training
 from fedmia_jax.protocols import contract, sequential
 
@@ -20,7 +20,7 @@ SMALL = {
 def plans(**values):
     """The plans of `SMALL` with other values, by dotted name with double underscores."""
     flat = {name.replace("__", "."): value for name, value in values.items()}
-    return runs.Plans(parsing.from_flat(parsing.flat(SMALL) | flat))
+    return points.Plans(parsing.from_flat(parsing.flat(SMALL) | flat))
 
 
 def prepare(sweep=None, **values):
@@ -181,13 +181,13 @@ REFUSED = [
 @pytest.mark.parametrize(("values", "line"), REFUSED, ids=[" ".join(values) for values, _ in REFUSED])
 def test_what_cannot_be_run_is_refused_before_records_are_read(values, line):
     with pytest.raises(errors.InputError) as caught:
-        runs.check(plans(**values))
+        points.check(plans(**values))
     assert str(caught.value).startswith(line)
 
 
 @pytest.mark.parametrize("cycles", [0, 2])
 def test_the_usual_settings_are_not_refused(cycles):
-    runs.check(plans(federation__cycles=cycles))
+    points.check(plans(federation__cycles=cycles))
 
 
 def test_without_cycles_there_is_no_snapshot():

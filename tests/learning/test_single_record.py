@@ -11,7 +11,7 @@ import pytest
 
 from fedmia_jax import types
 from fedmia_jax.defenses import contract
-from fedmia_jax.engine import programs
+from fedmia_jax.engine import parallel
 from fedmia_jax.learning import networks, single_record, training
 
 EPOCHS, ROWS = 3, np.arange(150)  # two blocks and a partial one an epoch
@@ -156,7 +156,7 @@ def test_many_models_equal_each_alone(toy, equal, fit):
         return fit_fn(state, shared, shard, hyper, key, (0, 2))
 
     expected = jax.tree.map(lambda *leaves: np.stack(leaves), *alone)
-    equal(programs.make_parallel(run)(toy.records, (stacked, keys)), expected, rtol=1e-5, atol=1e-6)
+    equal(parallel.make_parallel(run)(toy.records, (stacked, keys)), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_second_call_compiles_nothing(toy, start, fit, compilations):
