@@ -6,6 +6,7 @@ import pathlib
 import re
 import sys
 
+import PIL.Image
 import pytest
 
 from fedmia_jax.config import schema
@@ -143,7 +144,7 @@ def test_the_report_of_a_run_is_taken(tmp_path):
     (folder / "figures").mkdir(parents=True)
     (folder / "figures" / "old.png").touch()
     (run / "report.md").write_text("# Run\n\n![roc](figures/roc.png)\n")
-    (run / "figures" / "roc.png").write_bytes(b"roc")
+    PIL.Image.new("RGBA", (3, 2)).save(run / "figures" / "roc.png")
     (run / "config.json").write_text('{"title": "t", "settings": {"data": {"path": "/home/me/x.csv"}}}')
     (run / "environment.json").write_text('{"cpu_count": 2}')
     stages = [("a: 2 models", 1.0), ("a: 3 models", 2.5), ("b", 0.25)]
@@ -153,6 +154,8 @@ def test_the_report_of_a_run_is_taken(tmp_path):
     )
     repository.take(run, folder)
     assert [path.name for path in (folder / "figures").iterdir()] == ["roc.png"]
+    with PIL.Image.open(folder / "figures" / "roc.png") as picture:
+        assert picture.size == (3, 2)
     taken = json.loads((folder / "run.json").read_text())
     assert taken["seconds"] == {"a": 3.5, "b": 0.2}
     assert taken["settings"]["data"]["path"] == "x.csv"

@@ -58,6 +58,7 @@ CHANGES = [
     ("federation.nodes", 4, {"federations"}),
     ("federation.cycles", 3, {"federations"}),
     ("federation.local_epochs", 5, ALL),
+    ("federation.scored_cycles", 1, {"federations"}),
     ("federation.centralised_epochs", 3, ALL - {"federations"}),
     ("federation.carry_optimizer_state", True, {"federations"}),
     ("federation.order", "random", {"federations"}),

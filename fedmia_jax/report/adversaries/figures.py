@@ -14,8 +14,11 @@ from fedmia_jax.report import figures, snapshots
 from fedmia_jax.report.adversaries import tables
 from fedmia_jax.storage import workdir as workdirs
 
-COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#111111")
-ATTACKS = ("stacked", "sequence_lira", "trajectory", "lira_online", "rmia_online", "delta_phi", "peers", "network")
+COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#111111", "#8c564b")
+ATTACKS = (
+    *("stacked", "sequence_lira", "trajectory", "lira_online", "rmia_online"),
+    *("delta_phi", "peers", "network", "loss"),
+)
 ALONG_SNAPSHOTS = ("lira_online", "network")  # attacks whose advantage is drawn snapshot by snapshot
 
 
