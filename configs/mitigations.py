@@ -19,6 +19,7 @@ from typing import Any
 import ml_collections
 
 from fedmia_jax import config as configs
+from fedmia_jax.config import parsing
 
 # Levels of each family, from little to much; what a family does not name stays at its default, which does nothing.
 FAMILIES: dict[str, dict[str, tuple[float, ...]]] = {
@@ -81,15 +82,9 @@ def make_points(config: ml_collections.ConfigDict, changes: Iterable[Point]) -> 
     """Returns the points of a sweep: first the config as it stands, then the same with each of some changes."""
     changes = [{"defense.names": ()}, *changes]
     fields = sorted({name for change in changes for name in change})
-    first = {name: _get(config, name) for name in fields}
+    values = parsing.flat(parsing.plain(config))
+    first = {name: values[name] for name in fields}
     return [first | dict(change) for change in changes]
-
-
-def _get(config: ml_collections.ConfigDict, name: str) -> Any:
-    """A field by its dotted name."""
-    for part in name.split("."):
-        config = config[part]
-    return config
 
 
 def _shrink(config: ml_collections.ConfigDict) -> None:

@@ -157,12 +157,14 @@ class Schedule:
     @property
     def last(self) -> "Schedule":
         """The last snapshot by itself."""
-        parents = np.full_like(self.parents[..., -1:, :], NOBODY)
-        return Schedule(self.trainer[..., -1:], parents, self.cycle[-1:], self.receivers[..., -1:, :])
+        return self._only(np.arange(len(self)) == len(self) - 1)
 
     def of_cycles(self, cycles: Sequence[int]) -> "Schedule":
         """Returns the snapshots of some cycles, which keep their numbers; parents of other cycles are not there."""
-        kept = np.isin(self.cycle, list(cycles))
+        return self._only(np.isin(self.cycle, list(cycles)))
+
+    def _only(self, kept: np.ndarray) -> "Schedule":
+        """The snapshots that a mask bool[T] marks; parents that it does not mark are not there."""
         places = np.append(np.where(kept, np.cumsum(kept) - 1, NOBODY), NOBODY)  # the last for a parent of -1
         parents = places[self.parents[..., kept, :]]
         return Schedule(self.trainer[..., kept], parents, self.cycle[kept], self.receivers[..., kept, :])

@@ -28,7 +28,7 @@ class Unit:
       fixed_nbytes: memory that a device needs once, however many units it has, in bytes.
       most: units that a device takes at a time, to be able to go on from there; 0 for no limit.
       alone: the unit fills all devices by itself.
-      beside: the unit is one of its own kind of program, and others may be worked on beside it, one for each device.
+      beside: the unit keeps one device busy at most, so that as many are worked on side by side as there are devices.
       num_models: models that are trained.
       shown: what a plan says of it, by heading.
     """

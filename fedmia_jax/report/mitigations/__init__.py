@@ -9,7 +9,7 @@ import polars as pl
 
 from fedmia_jax.engine import guarantees
 from fedmia_jax.report import figures, tables
-from fedmia_jax.report.mitigations import advice, frontier, pictures, repeats
+from fedmia_jax.report.mitigations import advice, frontier, pictures, repeats, shown
 from fedmia_jax.storage import workdir as workdirs
 
 NAMES = "defense.names"
@@ -49,11 +49,11 @@ def make(
         changes=workdir.read_table(workdirs.CHANGES),
         guarantees=workdir.read_table(guarantees.NAME),
     )
-    if repeats.SEED in swept:
+    if frontier.SEED in swept:
         table = repeats.to_table(levels, title=title)
         return [table.to_markdown()], [table], []
     figures.save(workdir, "frontier", pictures.draw(levels, title=title))
-    made = [frontier.to_table(levels, title=title), frontier.to_changes(levels), advice.to_table(levels)]
+    made = [shown.to_table(levels, title=title), shown.to_changes(levels), advice.to_table(levels)]
     sections = [*(table.to_markdown() for table in made), advice.recommend(levels)]
-    shown = [frontier.to_summary(levels, title=title), made[2]]
-    return [*sections, advice.claims(levels).to_markdown()], shown, ["frontier"]
+    narrow = [shown.to_summary(levels, title=title), made[2]]
+    return [*sections, advice.claims(levels).to_markdown()], narrow, ["frontier"]

@@ -16,6 +16,7 @@ LEAK = "tpr_at_fpr_0.01"  # the number that advice goes by
 WIDEST = "coordinator"  # the view that advice goes by, where it is there
 PEER_TO_PEER = "coordinator_p2p"  # the view of a coordinator through whose hands no model goes
 NONE = "no defence"
+SEED = "seed"  # where it is swept, points with one label are runs of one level
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,13 +124,8 @@ def _hidden(compared: pl.DataFrame, run: str, attack: str, widest: str) -> dict[
     rows = compared.filter(
         pl.col("run_id") == run, pl.col("attack") == attack, pl.col("other_attack") == attack, pl.col("view") == widest
     )
-    return {
-        (row["other_view"], number): Number(
-            *(-_float(row[comparisons.number_columns(number)[end]]) for end in (0, 2, 1))
-        )
-        for row in rows.iter_rows(named=True)
-        for number in NUMBERS
-    }
+    shown = _changes(rows, view="other_view")
+    return {where: Number(-more.value, -more.high, -more.low) for where, more in shown.items()}
 
 
 def _widest(views: Sequence[str]) -> str:
@@ -151,7 +147,7 @@ def _level(
     assert of_node is not None
     assert attribution is not None
     # Who attacks, and from which draw, is no part of a defence.
-    settings = {name: value for name, value in values.items() if not name.startswith("attack.") and name != "seed"}
+    settings = {name: value for name, value in values.items() if not name.startswith("attack.") and name != SEED}
     differing = {name: value for name, value in settings.items() if value != base[name]}
     names = differing.pop("defense.names", None)
     family = " + ".join(ast.literal_eval(names)) if names else ", ".join(differing) or NONE
@@ -208,10 +204,10 @@ def _interval(row: Mapping[str, Any], number: str) -> Number:
     return Number(*(_float(row[f"{number}{part}"]) for part in ("", f"_low{end}", f"_high{end}")))
 
 
-def _changes(rows: pl.DataFrame) -> dict[tuple[str, str], Number]:
-    """Differences by view and number."""
+def _changes(rows: pl.DataFrame, *, view: str = "view") -> dict[tuple[str, str], Number]:
+    """Differences by number and by the view that stands in a column."""
     return {
-        (row["view"], number): Number(*(_float(row[column]) for column in comparisons.number_columns(number)))
+        (row[view], number): Number(*(_float(row[column]) for column in comparisons.number_columns(number)))
         for row in rows.iter_rows(named=True)
         for number in NUMBERS
     }
@@ -229,83 +225,3 @@ def _named(attribution: pl.DataFrame) -> float | None:
     total = int(attribution["count"].sum())
     right = int(attribution.filter(pl.col("true") == pl.col("named"))["count"].sum())
     return right / total if total else None
-
-
-def to_table(levels: Levels, *, title: str) -> tables.Table:
-    """Returns what every level costs and leaks."""
-    header = ["defence", "test", "points\nlost", *(f"{view}\nTPR 1%" for view in levels.views)]
-    header += [
-        f"{levels.widest}\nTPR 0.1%",
-        "worst\nnode",
-        "paper's\nattack",
-        "node\nnamed",
-        "epsilon\naudited",
-        "promised",
-    ]
-    lines = []
-    for level in levels.points:
-        cells = [level.label, tables.mean(level.test_accuracy), _signed(level.lost, 1)]
-        cells += [_share(level.leaks.get((view, LEAK))) for view in levels.views]
-        cells += [_share(level.leaks.get((levels.widest, "tpr_at_fpr_0.001")))]
-        worst = level.worst.get((levels.widest, LEAK), float("nan"))
-        cells += ["-" if np.isnan(worst) else f"{worst:.2f}", f"{level.attack_accuracy:.3f}"]
-        cells += ["-" if number is None else f"{number:.2f}" for number in (level.named, level.audited, level.promised)]
-        lines.append(cells)
-    caption = (
-        f"TPR: of the attack {levels.attack}, named beforehand, on one node (mean over nodes; the worst node under "
-        f"{levels.widest}), shadows and references trained under the same defence; 95% intervals over records and "
-        "replicates. Points lost: of test accuracy of the last model, against no defence, replicate by replicate, 95% "
-        "t. Epsilon audited is a lower bound, promised what the defence states; '-': none."
-    )
-    return tables.Table(f"What protection buys; {title}", header, lines, caption)
-
-
-def to_summary(levels: Levels, *, title: str) -> tables.Table:
-    """Returns the same in a few columns, for the terminal."""
-    where = (levels.widest, LEAK)
-    lines = []
-    for level in levels.points:
-        less = _change(level.changes.get(where)) if level.changes else "-"
-        cost = [tables.mean(level.test_accuracy), _signed(level.lost, 1)]
-        lines.append([level.label, *cost, _share(level.leaks.get(where)), less])
-    caption = (
-        f"TPR at 1% FPR of {levels.attack} on one node under {levels.widest}; less: against no defence, on the same "
-        "records. report.md has the other views and numbers."
-    )
-    header = ["defence", "test", "points\nlost", "TPR 1%", "less"]
-    return tables.Table(f"What protection buys; {title}", header, lines, caption)
-
-
-def to_changes(levels: Levels) -> tables.Table:
-    """Returns how much less every level leaks than no defence, on the same records."""
-    lines = [
-        [level.label, *(_change(level.changes.get((view, LEAK))) for view in levels.views)]
-        for level in levels.points[1:]
-    ]
-    caption = (
-        f"Differences of the TPR at 1% FPR of {levels.attack} on one node from no defence, on the same records and "
-        "replicates, which are drawn anew for both at once; 95% intervals, each by itself."
-    )
-    return tables.Table("Less than without a defence", ["defence", *levels.views], lines, caption)
-
-
-def _share(number: Number | None) -> str:
-    """A share and its interval."""
-    if number is None or np.isnan(number.value):
-        return "-"
-    ends = "" if np.isnan(number.low) else f" ({number.low:.2f}-{number.high:.2f})"
-    return f"{number.value:.2f}{ends}"
-
-
-def _signed(number: Number, digits: int) -> str:
-    """A difference and its half-width."""
-    width = "" if np.isnan(number.high) else f" ±{number.high - number.value:.{digits}f}"
-    return f"{round(number.value, digits) + 0.0:+.{digits}f}{width}"
-
-
-def _change(number: Number | None) -> str:
-    """A difference and its interval."""
-    if number is None or np.isnan(number.value):
-        return "-"
-    ends = "" if np.isnan(number.low) else f" ({number.low:+.2f} to {number.high:+.2f})"
-    return f"{number.value:+.2f}{ends}"

@@ -5,8 +5,6 @@ import numpy as np
 from fedmia_jax.report import tables
 from fedmia_jax.report.mitigations import frontier
 
-SEED = "seed"
-
 
 def to_table(levels: frontier.Levels, *, title: str) -> tables.Table:
     """Returns what audits of many runs say of every level, beside what is promised.

@@ -10,7 +10,7 @@ import scipy.stats
 
 from fedmia_jax.audit import comparisons
 from fedmia_jax.report import mitigations
-from fedmia_jax.report.mitigations import frontier
+from fedmia_jax.report.mitigations import frontier, shown
 
 SWEPT = ("defense.names", "defense.flip_probability")
 POINTS = {"a": ("()", 0.0), "b": ("('randomised_response',)", 0.05)}
@@ -89,12 +89,12 @@ def test_who_attacks_is_no_part_of_a_defence(results, findings):
 
 def test_tables_show_it(results, findings):
     levels = frontier.read(findings, results, swept=SWEPT, changes=changes())
-    table, changed = frontier.to_table(levels, title="made up"), frontier.to_changes(levels)
+    table, changed = shown.to_table(levels, title="made up"), shown.to_changes(levels)
     assert [row[0] for row in table.rows] == ["no defence", "randomised_response flip_probability 0.05"]
     assert "0.40 (0.20-0.80)" in table.rows[1]
     assert table.rows[1][-1] == "-"
-    shown = frontier.to_summary(levels, title="made up")
-    assert [row[-2:] for row in shown.rows] == [
+    narrow = shown.to_summary(levels, title="made up")
+    assert [row[-2:] for row in narrow.rows] == [
         ["0.80 (0.40-1.60)", "-"],
         ["0.40 (0.20-0.80)", "-0.40 (-0.50 to -0.30)"],
     ]
@@ -126,4 +126,4 @@ def test_only_sweeps_over_defences_that_begin_without_one_have_it(results, findi
 
 def test_an_unresolved_number_is_a_dash():
     levels = made_up_levels.levels(made_up_levels.level("flips", 1.0, float("nan")))
-    assert frontier.to_table(levels, title="made up").rows[1][4] == "-"
+    assert shown.to_table(levels, title="made up").rows[1][4] == "-"
