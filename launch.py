@@ -8,7 +8,8 @@
     python -m fedmia_jax.config                             every field with default and meaning
 
 Modes: run (default; goes on where an earlier run of the same settings stopped), report (tables and figures of a
-finished run once more), prepare (reads or makes the records once and writes them as .npz), benchmark (speed).
+finished run once more), prepare (reads or makes the records once and writes them as .npz), benchmark (speed), compile
+(every program of a run for --topology=v5e:2x2, h100, .., which need not be there: does it fit, how long will it take).
 """
 
 import os
@@ -31,7 +32,18 @@ from fedmia_jax import data, errors, files, registry, report
 from fedmia_jax.config import flags as command_line
 from fedmia_jax.config import sweeps
 from fedmia_jax.data import arrays, dataset
-from fedmia_jax.engine import benchmark, devices, experiment, guarantees, lab, outline, progress, runs
+from fedmia_jax.engine import (
+    benchmark,
+    compiling,
+    devices,
+    experiment,
+    guarantees,
+    lab,
+    outline,
+    progress,
+    runs,
+    topologies,
+)
 from fedmia_jax.report import tables
 from fedmia_jax.storage import workdir as workdirs
 
@@ -98,10 +110,11 @@ def work(listener: Listener) -> None:
     if values.help:
         listener.write(f"{__doc__}\n{values.main_module_help()}\n")
         return
-    devices.start(values.cpu_devices)
+    devices.start(values.cpu_devices, elsewhere=values.mode == "compile")
     width = None if listener.isatty() else LOG_WIDTH
     console = rich.console.Console(file=listener, width=width, markup=False)  # type: ignore[arg-type]
-    {"run": run, "report": show, "benchmark": measure, "prepare": prepare}[values.mode](values, console)
+    modes = {"run": run, "report": show, "benchmark": measure, "prepare": prepare, "compile": compile_only}
+    modes[values.mode](values, console)
 
 
 def leave(line: str) -> None:
@@ -117,12 +130,10 @@ def run(values: flags.FlagValues, console: rich.console.Console) -> None:
     """Runs an experiment or a sweep and reports it; or only says what it would do."""
     swept = sweeps.expand(values.config)
     shown = progress.Progress(console)
-    with shown.stage(f"records: {swept.settings.get('data.name')}"):
-        every_run = runs.prepare(swept.points)
-        experiment.check_distinct(every_run)
+    every_run = prepare_runs(swept, shown)
     datasets = list({run.dataset.fingerprint: run.dataset for run in every_run}.values())
     title = dataset.join_titles(datasets)
-    memory = {"budget": int(values.memory_gib * 2**30), "keep_models": values.keep_models}
+    memory = {"budget": to_bytes(values.memory_gib), "keep_models": values.keep_models}
     described = workdirs.describe(swept.settings, [point.values for point in swept.points])
     prints = [records.fingerprint for records in datasets]
     path = values.workdir or pathlib.Path("runs") / f"{config_name(values)}-{workdirs.identify(described, prints)}"
@@ -143,6 +154,19 @@ def run(values: flags.FlagValues, console: rich.console.Console) -> None:
         except (OSError, KeyboardInterrupt) as error:
             error.add_note(KEPT)
             raise
+
+
+def prepare_runs(swept: sweeps.Sweep, shown: progress.Progress) -> list[runs.Run]:
+    """Reads the records of all points, and draws those of their replicates."""
+    with shown.stage(f"records: {swept.settings.get('data.name')}"):
+        every_run = runs.prepare(swept.points)
+        experiment.check_distinct(every_run)
+    return every_run
+
+
+def to_bytes(gib: float) -> int:
+    """GiB as bytes."""
+    return int(gib * 2**30)
 
 
 def show(values: flags.FlagValues, console: rich.console.Console) -> None:
@@ -175,15 +199,42 @@ def prepare(values: flags.FlagValues, console: rich.console.Console) -> None:
 
 def measure(values: flags.FlagValues, console: rich.console.Console) -> None:
     """Measures training speed, and writes the table where `--out` says."""
-    if values.out is not None and not values.out.endswith(".md"):
-        raise errors.InputError(f"--out={values.out}: --mode=benchmark writes --out=FILE.md")
+    check_page(values)
     settings = sweeps.expand(values.config).settings
     with jax.default_matmul_precision(settings.get("compute.precision")):
         measured = benchmark.run(settings, console)
     print_outline(measured, console)
+    write_page(values, measured)
+
+
+def compile_only(values: flags.FlagValues, console: rich.console.Console) -> None:
+    """Compiles every program of a run for devices that are not there; exit code 1 where one does not compile."""
+    check_page(values)
+    if values.topology is None:
+        raise errors.InputError("--topology is not set: --mode=compile needs the devices to compile for, as v5e:2x2")
+    topology = topologies.find(values.topology)
+    shown = progress.Progress(console)
+    every_run = prepare_runs(sweeps.expand(values.config), shown)
+    found = compiling.estimate(every_run, topology, shown, budget=to_bytes(values.memory_gib))
+    explained = compiling.explain(found)
+    print_outline(explained, console)
+    write_page(values, explained)
+    if found.problems:
+        print("\n".join(found.problems), file=sys.stderr)
+        sys.exit(1)
+
+
+def check_page(values: flags.FlagValues) -> None:
+    """Raises where a page cannot be written under the name that was given."""
+    if values.out is not None and not values.out.endswith(".md"):
+        raise errors.InputError(f"--out={values.out}: --mode={values.mode} writes --out=FILE.md")
+
+
+def write_page(values: flags.FlagValues, content: outline.Outline) -> None:
+    """Writes a table of the engine where `--out` says."""
     if values.out is not None:
         with files.replacing(values.out) as file:
-            file.write(f"{to_table(measured).to_markdown()}\n".encode())
+            file.write(f"{to_table(content).to_markdown()}\n".encode())
 
 
 def print_outline(content: outline.Outline, console: rich.console.Console) -> None:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from fedmia_jax import options, types
+from fedmia_jax import compilation, options, types
 from fedmia_jax.attacks import contract, shadows, signals
 
 VALUES = {  # higher means member
@@ -89,7 +89,7 @@ def best_overall(
     return float(np.max(values, where=members + others > 0, initial=-np.inf)) if np.isnan(threshold) else threshold
 
 
-@jax.jit
+@compilation.jit
 def _best_of_one_class(values: jax.Array, members: jax.Array, others: jax.Array) -> jax.Array:
     """The threshold where all records are of one class, f32[]; NaN where none helps."""
     return best(values, jnp.zeros(values.shape, jnp.int32), members, others, num_classes=1)[0]

@@ -1,5 +1,6 @@
 """The audit of a federation, on plain arrays."""
 
+import collections
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 from fedmia_jax import attacks as registered
 from fedmia_jax import options as declarations
 from fedmia_jax.attacks import contract, signals
-from fedmia_jax.audit import correction, findings, scorers
+from fedmia_jax.audit import attribution, correction, findings, scorers, scoring
 from fedmia_jax.audit import evidence as inputs
 from fedmia_jax.audit import views as parties
 
@@ -97,6 +98,14 @@ def study(scorer: scorers.Scorer, piece: str, *, on_broken: Callable[[str], None
     # Normal equations and covariances need all the bits that an accelerator would rather save.
     with jax.default_matmul_precision("highest"):
         return findings.study(scorer, piece, on_broken=on_broken)
+
+
+def score(scorer: scorers.Scorer, piece: str) -> None:
+    """Calls the programs of one piece of an audit, and keeps nothing of what they say."""
+    with jax.default_matmul_precision("highest"):
+        if piece in scorer.compared:
+            collections.deque(scoring.score_with_references(scorer, piece), maxlen=0)
+        collections.deque(attribution.attribute(scorer, piece), maxlen=0)
 
 
 def _check(evidence: inputs.Evidence, compared: Sequence[str], values: Mapping[str, Any]) -> None:

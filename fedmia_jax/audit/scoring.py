@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedmia_jax import compilation
 from fedmia_jax.attacks import contract, thresholds
 from fedmia_jax.audit import evidence, federations, rows, scorers, views
 
@@ -39,9 +40,9 @@ def score_with_references(scorer: scorers.Scorer, name: str) -> Iterator[scorers
     if attack.combine is not None:
         yield from _together(scorer, name)
         return
-    score = jax.jit(lambda ready, phi: jax.lax.map(lambda each: attack.score(ready, each), phi))
+    score = compilation.jit(lambda ready, phi: jax.lax.map(lambda each: attack.score(ready, each), phi))
     for layout in scorer.layouts:
-        fitted, prepare = fit(scorer, name, layout), jax.jit(attack.prepare)
+        fitted, prepare = fit(scorer, name, layout), compilation.jit(attack.prepare)
         observed = [seen for seen in scorer.observed() if seen[1].layout == layout]
         for node in range(scorer.nodes + 1):
             scores = np.asarray(score(prepare(fitted, jnp.int32(node)), scorer.signal(name, layout)))
@@ -51,7 +52,7 @@ def score_with_references(scorer: scorers.Scorer, name: str) -> Iterator[scorers
 
 def fit(scorer: scorers.Scorer, name: str, layout: views.Layout) -> Any:
     """Fits an attack on the references."""
-    return jax.jit(scorer.attack(name, layout).fit)(scorer.key, scorer.references(name, layout))
+    return compilation.jit(scorer.attack(name, layout).fit)(scorer.key, scorer.references(name, layout))
 
 
 def score_nodes(scorer: scorers.Scorer, name: str, layout: views.Layout) -> scorers.NodeScores:
@@ -62,7 +63,7 @@ def score_nodes(scorer: scorers.Scorer, name: str, layout: views.Layout) -> scor
     made = scorer.fitted.setdefault(name, {})
     if layout not in made:
         attack, fitted = scorer.attack(name, layout), fit(scorer, name, layout)
-        prepare, alike = jax.jit(attack.prepare), scorer.known.alike and layout.ordered
+        prepare, alike = compilation.jit(attack.prepare), scorer.known.alike and layout.ordered
         ready = [prepare(fitted, jnp.int32(node)) for node in range(scorer.nodes)]
         made[layout] = functools.partial(_over_nodes(attack, alike=alike), ready)
     return made[layout]
@@ -90,7 +91,7 @@ def _over_nodes(attack: contract.ReferenceAttack, *, alike: bool) -> Callable[..
             return jax.lax.map(lambda each: score_one(ready, each, sight), phi)
         return jax.lax.map(lambda each: score_one(ready, *each), (phi, sight))
 
-    return jax.jit(score)
+    return compilation.jit(score)
 
 
 def _freshest(scorer: scorers.Scorer, observer: federations.Observer, node: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from fedmia_jax.config import parsing, schema, sweeps
 
 SWEEP_FLAG = re.compile(r"--?config\.sweep\.([^=]+)=(.*)", re.DOTALL)
 FILE_FLAG = re.compile(r"(--?config)=(.*)", re.DOTALL)
-MODES = ("run", "report", "benchmark", "prepare")
+MODES = ("run", "report", "benchmark", "prepare", "compile")
 MOST_DEVICES = 256  # XLA host devices; each takes threads and memory before anything runs
 MOST_MEMORY = 1e6  # GiB
 
@@ -33,7 +33,10 @@ def make_flags(default_config: str) -> flags.FlagValues:
     config_flags.DEFINE_config_file("config", default_config, "Settings: FILE.py[:ARG].", flag_values=values)
     flags.DEFINE_enum("mode", "run", MODES, "What to do.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Where results go. Default: runs/NAME-FINGERPRINT.", flag_values=values)
-    flags.DEFINE_string("out", None, "File that --mode=prepare (.npz) or benchmark (.md) writes.", flag_values=values)
+    flags.DEFINE_string("out", None, "File that prepare (.npz), benchmark or compile (.md) writes.", flag_values=values)
+    flags.DEFINE_string(
+        "topology", None, "Devices that --mode=compile compiles for: v5e:2x2, h100.", flag_values=values
+    )
     flags.DEFINE_integer(
         "cpu_devices",
         None,

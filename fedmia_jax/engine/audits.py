@@ -42,6 +42,21 @@ def study(
     advance(chunk.steps)
 
 
+def score(
+    place: lab.Lab,
+    planned: plan.Plan,
+    chunk: chunks.Chunk,
+    draft: artifacts.Draft,
+    devices: tuple[jax.Device, ...],
+    advance: Callable[[float], None],
+) -> None:
+    """Calls the programs of one piece of the audit of a point, and makes nothing of what they say."""
+    del draft, devices
+    task: tasks.Audit = chunk.tasks[0]
+    api.score(_scorer(planned, place.workdir.artifacts, task.replicates), task.piece)
+    advance(chunk.steps)
+
+
 def read(planned: plan.Plan, kept: artifacts.Artifacts, every_run: Sequence[runs.Run]) -> findings.Findings:
     """Returns what the audit of one point says, from its kept pieces."""
     pieces = [kept.read(planned.unit_of[mark], "tables") for mark in planned.audits[collection.run_id(every_run[0])]]

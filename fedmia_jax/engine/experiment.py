@@ -7,13 +7,14 @@ that the same command goes on where an earlier one stopped.
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import polars as pl
 
 from fedmia_jax import errors
 from fedmia_jax.engine import audits, chunks, collection, guarantees, kinds, lab, outline, plan, planning, runs, sizes
+from fedmia_jax.storage import artifacts
 from fedmia_jax.storage import workdir as workdirs
 
 
@@ -70,14 +71,18 @@ def chunks_of(place: lab.Lab, units: Sequence[chunks.Unit]) -> list[chunks.Chunk
     return chunks.make_chunks(units, num_devices=len(place.devices), budget=place.budget)
 
 
+def first_chunks(place: lab.Lab, units: Sequence[chunks.Unit]) -> list[chunks.Chunk]:
+    """Returns one chunk of each group of a kind's units."""
+    return [chunk for chunk in chunks_of(place, units) if chunk.units[0] is chunk.group[0]]
+
+
 def explain(place: lab.Lab, every_run: Sequence[runs.Run]) -> outline.Outline:
     """Returns the plan in words and numbers."""
     planned = planning.make_plan(every_run)
     sizes.check_units(planned.units, budget=place.budget)
     rows = []
     for stage, units in planned.units.items():
-        firsts = (chunk for chunk in chunks_of(place, units) if chunk.units[0] is chunk.group[0])
-        rows += [_explain_group(place, stage, first) for first in firsts]
+        rows += [_explain_group(place, stage, first) for first in first_chunks(place, units)]
     units = [unit for of_stage in planned.units.values() for unit in of_stage]
     header = ["stage", "classes", "nodes", "epochs", "units", "models", "chunks", "devices", "MiB", "updates"]
     points, models = len({collection.run_id(run) for run in every_run}), sum(unit.num_models for unit in units)
@@ -111,6 +116,21 @@ def _explain_group(place: lab.Lab, stage: str, first: chunks.Chunk) -> list[str]
     ]
 
 
+def compute_chunk(
+    place: lab.Lab,
+    planned: plan.Plan,
+    compute: kinds.Compute,
+    chunk: chunks.Chunk,
+    draft: artifacts.Draft,
+    devices: tuple[jax.Device, ...],
+    advance: Callable[[float], None],
+) -> None:
+    """Computes one chunk on some devices."""
+    # Set here, since the groups that run side by side have threads of their own.
+    with jax.default_matmul_precision(chunk.tasks[0].run.settings.get("compute.precision")):
+        compute(place, planned, chunk, draft, devices[: chunk.size], advance)
+
+
 def _run_kind(place: lab.Lab, planned: plan.Plan, kind: kinds.Kind, units: Sequence[chunks.Unit]) -> None:
     """Computes what is not kept yet of one kind of task."""
     kept = place.workdir.artifacts
@@ -131,9 +151,7 @@ def _run_kind(place: lab.Lab, planned: plan.Plan, kind: kinds.Kind, units: Seque
         def compute(chunk: chunks.Chunk, devices: tuple[jax.Device, ...]) -> None:
             start = time.perf_counter()
             draft = kept.begin([unit.fingerprint for unit in chunk.units], size=chunk.size)
-            # Set here, since the groups that run side by side have threads of their own.
-            with jax.default_matmul_precision(chunk.tasks[0].run.settings.get("compute.precision")):
-                kind.compute(place, planned, chunk, draft, devices[: chunk.size], advance)
+            compute_chunk(place, planned, kind.compute, chunk, draft, devices, advance)
             kept.finish(draft)
             seconds = round(time.perf_counter() - start, 3)
             place.workdir.log(artifact=draft.path.name, stage=kind.name, units=len(chunk.units), seconds=seconds)

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from fedmia_jax import attacks, options, registry
+from fedmia_jax import attacks, compilation, options, registry
 from fedmia_jax.attacks import contract, signals
 from fedmia_jax.config import schema
 from fedmia_jax.engine import runs
@@ -112,7 +112,7 @@ def code(run: runs.Run, counted: Mapping[str, Any]) -> dict[str, str]:
     return {
         "recipe": str(RECIPE),
         "jax": jax.__version__,
-        "backend": jax.default_backend(),
+        "backend": compilation.platform(),
         "x64": str(jax.config.values["jax_enable_x64"]),
         "threefry_partitionable": str(jax.config.values["jax_threefry_partitionable"]),
         **sources,

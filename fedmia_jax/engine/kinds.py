@@ -20,10 +20,12 @@ class Kind:
     Attributes:
       task: its class, which also has its name and says what its outcome depends on.
       compute: how a chunk of such tasks is computed.
+      call: calls the programs of a chunk and does little else, where computing does; `compute` otherwise.
     """
 
     task: type[tasks.Task]
     compute: Compute
+    call: Compute | None = None
 
     @property
     def name(self) -> str:
@@ -37,5 +39,5 @@ KINDS = (
     Kind(tasks.Baseline, execution.score_baselines),
     Kind(tasks.ShadowFederations, federating.federate_shadows),
     Kind(tasks.Federation, federating.federate),
-    Kind(tasks.Audit, audits.study),
+    Kind(tasks.Audit, audits.study, audits.score),
 )

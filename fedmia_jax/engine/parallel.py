@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from fedmia_jax import compilation
+
 AXIS = "models"
 CORE_CACHE = 2**20  # bytes, about the second-level cache of a core
 
@@ -46,7 +48,8 @@ def make_parallel(fn: Callable[..., Any], *, devices: Sequence[jax.Device] | Non
         mapped = jax.shard_map(local, mesh=mesh, in_specs=(spec(), spec(AXIS)), out_specs=spec(AXIS), check_vma=False)
         return mapped(shared, batched)
 
-    compiled = jax.jit(program, static_argnames=("num_devices", "static"))
+    program.__name__ = fn.__name__
+    compiled = compilation.jit(program, static_argnames=("num_devices", "static"))
 
     def call(shared: Any, batched: Any, **static: Any) -> Any:
         num_models = jax.tree.leaves(batched)[0].shape[0]

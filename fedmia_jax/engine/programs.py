@@ -111,7 +111,10 @@ def make_train(learning: Learning, *, devices: tuple[jax.Device, ...], skip_empt
         state = fit_fn(state, records, model.shard, model.hyper, keys[0], epochs, keys[1])
         return state, all_finite(state.params)
 
-    start_many = parallel.make_parallel(lambda shared, key: start_fn(jax.random.fold_in(key, START)), devices=devices)
+    def start_model(shared: tuple[()], key: jax.Array) -> types.TrainState:
+        return start_fn(jax.random.fold_in(key, START))
+
+    start_many = parallel.make_parallel(start_model, devices=devices)
     advance_many = parallel.make_parallel(advance_model, devices=devices)
 
     def advance(records: types.Records, state: Any, models: Models, epochs: tuple[int, int]) -> Any:

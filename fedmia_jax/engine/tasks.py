@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from fedmia_jax import attacks, randomness
+from fedmia_jax import attacks, compilation, randomness
 from fedmia_jax.attacks import signals
 from fedmia_jax.data import pools
 from fedmia_jax.engine import chunks, influence, memory, runs, scoring
@@ -254,9 +254,14 @@ def _updates(run: runs.Run, sizes: Iterable[int]) -> int:
 
 def _memory(state: int, work: int, *, at_once: int = 1) -> dict[str, Any]:
     """A unit's bytes: a CPU core works at one unit after the other, an accelerator at all of its units at once."""
-    if jax.default_backend() == "cpu":
+    if compilation.platform() == "cpu":
         return {"nbytes": state, "fixed_nbytes": work}
     return {"nbytes": state + at_once * work}
+
+
+def params_nbytes(run: runs.Run) -> int:
+    """Returns the memory of a model's parameters, in bytes."""
+    return memory.params_nbytes(run.module, num_features=run.dataset.features.shape[1])
 
 
 def _nbytes(run: runs.Run) -> tuple[int, int]:
@@ -266,7 +271,7 @@ def _nbytes(run: runs.Run) -> tuple[int, int]:
     training = memory.training_nbytes(
         run.module, num_features=num_features, batch_size=batch_size, defended=run.plans.defences.make()
     )
-    return training, memory.params_nbytes(run.module, num_features=num_features)
+    return training, params_nbytes(run)
 
 
 def _scoring_nbytes(run: runs.Run) -> int:

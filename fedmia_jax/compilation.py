@@ -1,0 +1,65 @@
+"""The one door between functions and compiled programs: who runs them, and for which platform they are made.
+
+Everything that is compiled goes through `jit`. A program is run where the process is, unless a `Target` is in use:
+then it is handed to the target instead, which may compile it for a machine that is not there.
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+
+Runner = Callable[[jax.stages.Wrapped, tuple[Any, ...], Mapping[str, Any]], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Another machine that programs are made for.
+
+    Attributes:
+      platform: as JAX names it: `cpu`, `gpu`, `tpu`.
+      run: `run(program, args, static) -> result`, called in place of the program.
+    """
+
+    platform: str
+    run: Runner
+
+
+_target: contextvars.ContextVar[Target | None] = contextvars.ContextVar("target", default=None)
+
+
+def jit(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """Returns the function compiled, as `jax.jit` does; calls go to the target, where one is in use.
+
+    Args:
+      fn: a pure function of arrays.
+      options: of `jax.jit`.
+    """
+    program = jax.jit(fn, **options)
+
+    @functools.wraps(fn)
+    def call(*args: Any, **static: Any) -> Any:
+        target = _target.get()
+        return program(*args, **static) if target is None else target.run(program, args, static)
+
+    return call
+
+
+def platform() -> str:
+    """Returns the platform that programs are made for."""
+    target = _target.get()
+    return jax.default_backend() if target is None else target.platform
+
+
+@contextlib.contextmanager
+def using(target: Target) -> Iterator[None]:
+    """Hands all programs of this thread to a target."""
+    token = _target.set(target)
+    try:
+        yield
+    finally:
+        _target.reset(token)

@@ -1,0 +1,300 @@
+"""All programs of a run, compiled for devices that are not there: whether they compile, and what they will take.
+
+The run is walked as it would be computed, group by group, with every program handed to the other machine's compiler
+instead of being run; what it would have left is stood in for by ones of the same shapes.
+"""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedmia_jax import compilation, types
+from fedmia_jax.data import dataset as datasets
+from fedmia_jax.engine import (
+    chunks,
+    counters,
+    experiment,
+    kinds,
+    lab,
+    outline,
+    planning,
+    progress,
+    runs,
+    tasks,
+    topologies,
+)
+
+TRAINS = "advance_model"  # the function in `programs.py` whose innermost loop is one update of every model
+KERNEL_SECONDS = 2.6e-6  # of a small kernel after another, as an H200 takes in the updates of ten models
+FLOOR = 6  # passes of an update over the parameters: gradient out and in, and for Adam two moments beside
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A program that was handed to a compiler.
+
+    Attributes:
+      stage: that runs it.
+      name: of the function.
+      models: that a device works at side by side.
+      floor: bytes that a pass moves at least for each model; 0 where the program does not train.
+      seconds: that compiling took.
+      nbytes: of arguments, results and what lies between on a device; 0 where it does not compile.
+      work: one pass of its innermost loop, None where it does not compile.
+      problem: what the compiler says against it, empty where it compiles.
+    """
+
+    stage: str
+    name: str
+    models: int
+    floor: int
+    seconds: float
+    nbytes: int
+    work: counters.Pass | None
+    problem: str = ""
+
+    def pass_seconds(self, kind: topologies.Kind) -> float:
+        """Returns about how long a device takes for one pass of the innermost loop."""
+        if self.work is None:
+            return 0.0
+        if self.work.cycles:
+            return self.work.cycles / kind.clock
+        return max(self.work.nbytes / kind.bandwidth, self.work.kernels * KERNEL_SECONDS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What a run would be on some devices that are not there.
+
+    Attributes:
+      topology: the devices.
+      programs: in the order of their first use.
+      updates: of all models that are trained.
+      seconds: that the devices take for these, about.
+    """
+
+    topology: topologies.Topology
+    programs: Sequence[Compiled]
+    updates: float
+    seconds: float
+
+    @property
+    def problems(self) -> list[str]:
+        """A line for each program that does not compile."""
+        return [f"{made.stage}: {made.name}: {made.problem}" for made in self.programs if made.problem]
+
+
+@dataclasses.dataclass(eq=False)
+class Compiler:
+    """Compiles what it is given, what is the same program once."""
+
+    topology: topologies.Topology
+    stage: str = ""
+    floor: int = 0
+    training: Compiled | None = None  # the program that the models of the present group train by
+    results: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    compiled: dict[Any, Compiled] = dataclasses.field(default_factory=dict)
+    texts: dict[str, Compiled] = dataclasses.field(default_factory=dict)
+
+    def run(self, program: jax.stages.Wrapped, args: tuple[Any, ...], static: Mapping[str, Any]) -> Any:
+        """Compiles a program for the topology; returns ones in the shape of its result."""
+        leaves, structure = jax.tree.flatten(args)
+        sharded = static.get("num_devices", 1) > 1
+        sharding = None if sharded else jax.sharding.SingleDeviceSharding(self.topology.devices[0])
+        structs = [_struct(leaf, sharding) for leaf in leaves]
+        marks = tuple(
+            (leaf.shape, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else type(leaf) for leaf in structs
+        )
+        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+        mark = (program, structure, marks, tuple(sorted(static.items())), precision)
+        if mark not in self.results:
+            results = []
+
+            def flat(*leaves: Any) -> Any:
+                made, of_result = jax.tree.flatten(program(*jax.tree.unflatten(structure, leaves), **static))
+                results.append(of_result)
+                return made
+
+            shapes = jax.eval_shape(flat, *structs)
+            ones = [jnp.ones(leaf.shape, leaf.dtype) for leaf in shapes]
+            self.results[mark] = jax.tree.unflatten(results[0], ones)
+            models = -(-leaves[-1].shape[0] // static["num_devices"]) if "num_devices" in static else 1
+            name = program.__name__  # type: ignore[attr-defined]
+            self.compiled[mark] = self._compile(name, jax.jit(flat), structs, models)
+        if self.compiled[mark].name == TRAINS:
+            self.training = self.compiled[mark]
+        return self.results[mark]
+
+    def _compile(self, name: str, program: jax.stages.Wrapped, structs: Sequence[Any], models: int) -> Compiled:
+        """Compiles a program, and reads what came of it."""
+        floor = FLOOR * self.floor if name == TRAINS else 0
+        start = time.perf_counter()
+        try:
+            lowered = program.lower(*structs)
+            text = lowered.as_text()
+            if text in self.texts:
+                return self.texts[text]
+            made = lowered.compile()
+        except Exception as error:  # compilers fail in ways of their own
+            seconds, problem = time.perf_counter() - start, " ".join(str(error).split())
+            return Compiled(self.stage, name, models, floor, seconds, 0, None, problem)
+        seconds = time.perf_counter() - start
+        memory: Any = made.memory_analysis()
+        parts = ("argument", "output", "temp", "generated_code")
+        nbytes = sum(getattr(memory, f"{part}_size_in_bytes") for part in parts) - memory.alias_size_in_bytes
+        work = counters.read(made.as_text() or "")
+        self.texts[text] = Compiled(self.stage, name, models, floor, seconds, nbytes, work)
+        return self.texts[text]
+
+
+def _struct(leaf: Any, sharding: jax.sharding.Sharding | None) -> Any:
+    """What a compiler needs to know of an argument; plain numbers stay, since they take any type."""
+    if isinstance(leaf, (bool, int, float)):
+        return leaf
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Draft:
+    """Takes what a chunk leaves, for all units of its group."""
+
+    pieces: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def write(self, piece: str, tree: Any) -> None:
+        self.pieces[piece] = jax.tree.map(lambda leaf: np.asarray(leaf)[0], tree)
+
+    def save(self, done: int, state: Any) -> None:
+        pass
+
+    def load(self, state: Any) -> tuple[int, Any]:
+        return 0, state
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Workdir:
+    """Stands in for a folder: every unit has left what the first chunk of its group left."""
+
+    drafts: dict[str, _Draft] = dataclasses.field(default_factory=dict)
+
+    @property
+    def artifacts(self) -> "_Workdir":
+        return self
+
+    def read(self, unit: str, piece: str) -> Any:
+        return self.drafts[unit].pieces[piece]
+
+    def log(self, **fields: Any) -> None:
+        pass
+
+
+class _Lab(lab.Lab):
+    """A lab without devices of its own."""
+
+    def records(self, dataset: datasets.Dataset, devices: tuple[jax.Device, ...]) -> types.Records:
+        del devices
+        features: Any = dataset.features
+        labels: Any = dataset.labels
+        return types.Records(features, labels)
+
+    def warn(self, text: str, *, about: Any = None) -> None:
+        pass
+
+
+def estimate(
+    every_run: Sequence[runs.Run], topology: topologies.Topology, shown: progress.Progress, *, budget: int
+) -> Estimate:
+    """Compiles every program of some runs, and says what they would take.
+
+    Args:
+      every_run: of one or many points.
+      topology: what to compile for.
+      shown: for a line at the end of each stage.
+      budget: bytes of the models in work, see `lab.Lab`.
+    """
+    workdir: Any = _Workdir()
+    place = _Lab(workdir, shown, devices=topology.devices, budget=budget, strict=False)
+    compiler, updates, seconds = Compiler(topology), 0.0, 0.0
+    with compilation.using(compilation.Target(topology.devices[0].platform, compiler.run)):
+        planned = planning.make_plan(every_run)
+        for kind in kinds.KINDS:
+            # The pieces of an audit share what they read, and not their programs.
+            every = experiment.chunks_of if kind.call else experiment.first_chunks
+            todo = every(place, planned.units[kind.name])
+            if not todo:
+                continue
+            compiler.stage = kind.name
+            with shown.stage(f"{kind.name}: {len(todo)}", total=len(todo)) as advance:
+                for chunk in todo:
+                    compiler.training = None
+                    compiler.floor = tasks.params_nbytes(chunk.tasks[0].run)
+                    draft: Any = _Draft()
+                    devices = place.devices if chunk.wide else place.devices[:1]
+                    call = kind.call or kind.compute
+                    experiment.compute_chunk(place, planned, call, chunk, draft, devices, lambda steps: None)
+                    workdir.drafts.update((unit.fingerprint, draft) for unit in chunk.group)
+                    updates += sum(unit.steps for unit in chunk.group) if chunk.group[0].num_models else 0.0
+                    seconds += _training_seconds(chunk, compiler.training, topology)
+                    advance(1)
+    return Estimate(topology, list(dict.fromkeys(compiler.compiled.values())), updates, seconds)
+
+
+def _training_seconds(chunk: chunks.Chunk, training: Compiled | None, topology: topologies.Topology) -> float:
+    """How long the devices take for the updates of a group: the models of a chunk make theirs at the same time."""
+    if training is None:
+        return 0.0
+    group = chunk.group
+    passes = sum(unit.steps for unit in group) / (group[0].num_models * chunk.size)
+    beside = 1 if chunk.wide else len(topology.devices)
+    return passes * training.pass_seconds(topology.kind) / beside
+
+
+def explain(found: Estimate) -> outline.Outline:
+    """Returns an estimate in words and numbers."""
+    topology = found.topology
+    header = [
+        "stage",
+        "program",
+        "models",
+        "compiled in",
+        "MiB",
+        "kernels",
+        "KiB a model",
+        "of floor",
+        "cycles a model",
+    ]
+    rows = [_explain_program(made, topology.kind) for made in found.programs]
+    largest = max((made.nbytes for made in found.programs), default=0)
+    fits = "fits" if largest <= topology.kind.nbytes else "does not fit"
+    caption = (
+        f"{len(found.programs)} programs for {len(topology.devices)} x {topology.devices[0].device_kind}, "
+        f"{len(found.problems)} of which do not compile. The largest takes {largest / 2**30:.2f} GiB of a device's "
+        f"{topology.kind.nbytes / 2**30:.0f}, and {fits}. {found.updates:,.0f} updates, about {found.seconds:.2g} s "
+        "of training; compiling, fitting, scoring and the audit not counted.\n"
+        "models: that a device works at side by side. MiB: arguments, results and what lies between, on a device. "
+        "kernels: a pass of the innermost loop, in training one update of each model. KiB: operands and results of "
+        f"these; of floor: how many times {FLOOR} passes over the parameters. cycles: as the compiler estimates."
+    )
+    return outline.Outline(f"Compiled for {topology.name}", header, rows, caption)
+
+
+def _explain_program(made: Compiled, kind: topologies.Kind) -> list[str]:
+    """The cells of one program."""
+    if made.work is None:
+        return [made.stage, made.name, str(made.models), "does not compile", *[""] * 5]
+    share = made.work.nbytes / made.models
+    return [
+        made.stage,
+        made.name,
+        str(made.models),
+        f"{made.seconds:.1f} s",
+        f"{made.nbytes / 2**20:,.0f}" + ("" if made.nbytes <= kind.nbytes else ", too much"),
+        str(made.work.kernels),
+        f"{share / 2**10:,.0f}",
+        f"{share / made.floor:.1f}" if made.floor else "",
+        f"{made.work.cycles / made.models:,.0f}" if made.work.cycles else "",
+    ]

@@ -1,0 +1,218 @@
+"""Programs compiled for devices that are not there; the CPU stands in for them where no other compiler is installed."""
+
+import functools
+import io
+import re
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import rich.console
+
+from fedmia_jax import compilation, errors
+from fedmia_jax.config import sweeps
+from fedmia_jax.engine import compiling, counters, progress, runs, topologies
+
+VALUES = {
+    "replicates": 2,
+    "data": {"name": "toys.reader:TOY", "num_federation": 100, "num_test": 100},
+    "model": {"hidden": 4},
+    "federation": {"nodes": 2, "cycles": 2, "local_epochs": 2},
+    "shadow": {"count": 2, "federations": 8},
+    "attack": {
+        "names": ("loss", "sequence_lira"),
+        "views": ("outsider", "coordinator"),
+        "strongest": "sequence_lira",
+        "epochs": 2,
+    },
+    "defense": {"names": ("temperature",), "answer_temperature": 2.0},
+}
+
+
+ROOM = topologies.Kind(2**34, 1e9, 1e10)
+
+
+def estimate(values, kind=ROOM):
+    """What a run would be on a CPU that is not there."""
+    every_run = runs.prepare(sweeps.expand(values).points)
+    topology = topologies.Topology("cpu", kind, tuple(jax.devices()[:1]))
+    shown = progress.Progress(rich.console.Console(file=io.StringIO()))
+    return compiling.estimate(every_run, topology, shown, budget=2**32)
+
+
+def called(program, args, static):
+    """What tells apart the programs that are called."""
+    shapes = [(np.shape(leaf), str(getattr(leaf, "dtype", type(leaf)))) for leaf in jax.tree.leaves(args)]
+    return program.__name__, tuple(shapes), tuple(sorted(static.items()))
+
+
+@pytest.fixture(scope="module")
+def walked(quick_compilation):
+    """An estimate, and every program that was called for it."""
+    run, seen = compiling.Compiler.run, set()
+
+    def spy(self, program, args, static):
+        seen.add(called(program, args, static))
+        return run(self, program, args, static)
+
+    with pytest.MonkeyPatch.context() as patch, quick_compilation():
+        patch.setattr(compiling.Compiler, "run", spy)
+        return estimate(VALUES), seen
+
+
+@pytest.fixture
+def found(walked):
+    return walked[0]
+
+
+def test_every_program_of_a_run_is_compiled_once(walked, run_sweep, tmp_path):
+    found, expected = walked
+    seen = set()
+
+    def run(program, args, static):
+        seen.add(called(program, args, static))
+        return program(*args, **static)
+
+    with compilation.using(compilation.Target("cpu", run)):
+        run_sweep(VALUES, tmp_path / "run", devices=tuple(jax.devices()[:1]))
+    assert seen == expected
+    assert {name for name, *_ in seen} == {made.name for made in found.programs}
+    assert len(found.programs) <= len(seen)
+
+
+def test_an_estimate_says_what_a_run_takes(found):
+    assert not found.problems
+    assert all(made.nbytes > 0 and made.work.kernels > 0 for made in found.programs)
+    trained = [made for made in found.programs if made.name == compiling.TRAINS]
+    assert [(made.stage, made.models) for made in trained] == [
+        ("central models", 6),
+        ("federations", 2),
+        ("federations", 8),
+    ]
+    parameters = 4 * (12 * 4 + 4 + 4 * 3 + 3)
+    assert {made.floor for made in trained} == {6 * parameters}
+    passes = [2 * 4, 2 * 2 * 2 * 2, 2 * 2 * 2 * 2]  # epochs and updates; cycles, nodes, epochs and updates
+    assert found.updates == sum(number * made.models for number, made in zip(passes, trained, strict=True))
+    expected = sum(number * made.pass_seconds(ROOM) for number, made in zip(passes, trained, strict=True))
+    assert found.seconds == pytest.approx(expected)
+    shown = compiling.explain(found)
+    assert shown.title == "Compiled for cpu"
+    assert len(shown.rows) == len(found.programs)
+    assert "0 of which do not compile" in shown.caption
+    assert "and fits" in shown.caption
+
+
+def test_a_device_that_is_too_small_is_said(found):
+    small = topologies.Topology("small", topologies.Kind(1000, 1e9, 1e10), found.topology.devices)
+    shown = compiling.explain(compiling.Estimate(small, found.programs, found.updates, found.seconds))
+    assert "and does not fit" in shown.caption
+    assert all(row[4].endswith(", too much") for row in shown.rows)
+
+
+def test_a_program_that_does_not_compile_is_named_and_the_others_go_on(monkeypatch, quick_compilation):
+    missing = jax.extend.core.Primitive("missing")  # that no platform knows
+    missing.def_abstract_eval(lambda aval: aval)
+    run = compiling.Compiler.run
+
+    @functools.cache
+    def break_program(program):
+        @functools.wraps(program)
+        def broken(*args, **static):
+            return jax.tree.map(missing.bind, program(*args, **static))
+
+        return broken
+
+    def break_training(self, program, args, static):
+        return run(self, break_program(program) if program.__name__ == compiling.TRAINS else program, args, static)
+
+    monkeypatch.setattr(compiling.Compiler, "run", break_training)
+    with quick_compilation():
+        broken = estimate(
+            VALUES
+            | {"shadow": {"count": 2}, "federation": {"cycles": 0}, "attack": {"names": ("loss",)}, "defense": {}}
+        )
+    assert len(broken.problems) == 1
+    assert re.match("central models: advance_model: .*missing.* not found for platform cpu", broken.problems[0])
+    assert [row[3] for row in compiling.explain(broken).rows].count("does not compile") == 1
+    assert len(broken.programs) > 2
+
+
+TEXT = """
+HloModule jit_step
+
+%fused (param_0: f32[4]) -> f32[4] {
+  %param_0 = f32[4]{0} parameter(0)
+  ROOT %negate.1 = f32[4]{0} negate(%param_0)
+}
+
+%inner (arg: (s32[], f32[4], pred[8])) -> (s32[], f32[4], pred[8]) {
+  %arg = (s32[], f32[4]{0}, pred[8]{0}) parameter(0)
+  %get-tuple-element.1 = f32[4]{0} get-tuple-element(%arg), index=1
+  %fusion.1 = f32[4]{0} fusion(%get-tuple-element.1), kind=kLoop, calls=%fused, backend_config={"estimated_cycles":"70"}
+  %copy-start.1 = (f32[4]{0}, f32[4]{0}, u32[]) copy-start(%fusion.1)
+  %copy-done.1 = f32[4]{0} copy-done(%copy-start.1)
+  ROOT %tuple.1 = (s32[], f32[4]{0}, pred[8]{0}) tuple(%copy-done.1)
+}
+
+%outer (arg.1: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %arg.1 = (s32[], f32[4]{0}) parameter(0)
+  ROOT %while.1 = (s32[], f32[4]{0}) while(%arg.1), condition=%more, body=%inner
+}
+
+%more (arg.2: (s32[], f32[4])) -> pred[] {
+  ROOT %constant.1 = pred[] constant(true)
+}
+
+ENTRY %main (p: f32[4]) -> f32[4] {
+  %p = f32[4]{0} parameter(0)
+  %fusion.2 = f32[4]{0} fusion(%p), kind=kLoop, calls=%fused, backend_config={"estimated_cycles":"900"}
+  ROOT %while.2 = (s32[], f32[4]{0}) while(%fusion.2), condition=%more, body=%outer
+}
+"""
+
+
+def test_the_innermost_loop_of_a_module_is_counted():
+    # A fusion that reads and writes 16 bytes, and a copy that reads 16 and names two arrays and a number.
+    assert counters.read(TEXT) == counters.Pass(depth=2, kernels=2, nbytes=32 + 16 + 36, cycles=70)
+    without = TEXT.replace("while(%fusion.2), condition=%more, body=%outer", "negate(%fusion.2)")
+    assert counters.read(without) == counters.Pass(depth=0, kernels=2, nbytes=32 + 32 + 4, cycles=900)
+
+
+def test_work_behind_a_call_counts_where_it_is_called():
+    called = TEXT.replace("while(%arg.1), condition=%more, body=%inner", "call(%arg.1), to_apply=%inner")
+    assert counters.read(called) == counters.Pass(depth=1, kernels=2, nbytes=32 + 16 + 36, cycles=70)
+
+
+def test_the_loop_of_a_real_program_is_found():
+    def step(value):
+        return jax.lax.fori_loop(0, 5, lambda _, x: jax.lax.fori_loop(0, 7, lambda _, y: jnp.sin(y) @ y, x), value)
+
+    made = jax.jit(step).lower(jnp.ones((16, 16))).compile()
+    assert counters.read(made.as_text()).depth == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("v5e", "not known; name one such as v4:2x2x1, v5e:2x2, v5p:2x2x1, v6e:2x2, h100"),
+        ("v9:2x2", "not known"),
+        ("h100:2", "not known"),
+        ("v5e:0x-1", "not known"),
+    ],
+)
+def test_a_topology_that_is_not_known_is_one_line(name, line):
+    with pytest.raises(errors.InputError, match=f"^--topology={name}: {line}"):
+        topologies.find(name)
+
+
+def test_a_compiler_that_is_not_there_is_one_line(monkeypatch):
+    def fail(**asked):
+        raise RuntimeError("JAX TPU support\nnot installed")
+
+    monkeypatch.setattr(topologies.topologies, "get_topology_desc", fail)
+    with pytest.raises(
+        errors.InputError, match=r"its compiler cannot be used \(JAX TPU support not installed\); install"
+    ):
+        topologies.find("v5e:2x2")
