@@ -54,65 +54,82 @@ RULE = (
 )
 
 
-def best(levels: frontier.Levels, budget: float) -> frontier.Level:
-    """Returns the level that leaks least among those that lose no more than a budget on average; the first at a tie."""
-    within = [level for level in levels.points if level.lost.value <= budget]
-    return min(within, key=lambda level: _leak(levels, level))
+def best(levels: frontier.Levels, budget: float, view: str) -> frontier.Level:
+    """Returns the level that leaks least to a view among those that lose no more than a budget on average.
+
+    Levels of which the sample cannot tell that they leak less than no defence do not count; the first at a tie.
+    """
+    within = [level for level in levels.points if level.lost.value <= budget and _helps(levels, level, view)]
+    return min(within, key=lambda level: _leak(level, view))
 
 
-def _leak(levels: frontier.Levels, level: frontier.Level) -> float:
+def _helps(levels: frontier.Levels, level: frontier.Level, view: str) -> bool:
+    """Whether a level leaks less than no defence, or the sample gives no interval to say otherwise."""
+    change = level.changes.get((view, frontier.LEAK))
+    return level is levels.points[0] or change is None or not change.high >= 0
+
+
+def _leak(level: frontier.Level, view: str) -> float:
     """What advice goes by; infinite where the sample resolves none."""
-    number = level.leaks.get((levels.widest, frontier.LEAK))
+    number = level.leaks.get((view, frontier.LEAK))
     return float("inf") if number is None or np.isnan(number.value) else number.value
 
 
 def to_table(levels: frontier.Levels) -> tables.Table:
-    """Returns, for every budget, the least leakage and how to get it."""
+    """Returns, for every view and budget, the least leakage and how to get it."""
     lines = []
-    for budget in BUDGETS:
-        level = best(levels, budget)
-        cells = [f"{budget:g}", level.label, f"{_leak(levels, level):.2f}", f"{level.lost.value:+.1f}"]
-        lines.append([*cells, f"`{level.flags}`" if level.flags else "-"])
+    for view in levels.attacked_first:
+        for budget in BUDGETS:
+            level = best(levels, budget, view)
+            cells = [view, f"{budget:g}", level.label, f"{_leak(level, view):.2f}", f"{level.lost.value:+.1f}"]
+            lines.append([*cells, f"`{level.flags}`" if level.flags else "-"])
     caption = (
-        f"The lowest TPR at 1% FPR of {levels.attack} on one node under {levels.widest}, of all levels that lose no "
-        "more than so many points of test accuracy on average. It is chosen among levels on the records that it is "
-        "reported on, which flatters it a little."
+        f"The lowest TPR at 1% FPR of {levels.attack} on one node under each view, of all levels that lose no more "
+        "than so many points of test accuracy on average and leak less than no defence, the paired 95% interval below "
+        "zero. It is chosen among levels on the records that it is reported on, which flatters it a little."
     )
-    header = ["points\nto lose", "defence", "TPR 1%", "lost", "how"]
-    return tables.Table("The least leakage for what one is ready to lose", header, lines, caption, left=2, wrap=True)
+    header = ["against", "points\nto lose", "defence", "TPR 1%", "lost", "how"]
+    return tables.Table("The least leakage for what one is ready to lose", header, lines, caption, left=3, wrap=True)
 
 
 def recommend(levels: frontier.Levels) -> str:
-    """Returns a paragraph: what to do, made from the numbers alone."""
+    """Returns a paragraph for each view, the widest first: what to do, made from the numbers alone."""
+    return "\n\n".join(_recommend(levels, view) for view in levels.attacked_first)
+
+
+def _recommend(levels: frontier.Levels, view: str) -> str:
+    """What to do against one view."""
     without = levels.points[0]
     text = [
-        f"Without a defence, who holds the view {levels.widest} finds {_leak(levels, without):.0%} of a node's records "
-        "at one false alarm in a hundred."
+        f"Without a defence, who holds the view {view} finds {_leak(without, view):.0%} of a node's records at one "
+        "false alarm in a hundred."
     ]
-    said: list[str] = []
-    for budget in BUDGETS:
-        level = best(levels, budget)
-        if level is without:
-            text.append(f"Of what was tried, nothing helps for {budget:g} or fewer points of test accuracy.")
-        elif level.label not in said:
-            said.append(level.label)
-            text.append(
-                f"For up to {budget:g} points of test accuracy, {level.label} leaks least: "
-                f"{_leak(levels, level):.0%}, and it costs {level.lost.value:.1f} points. {_sure(levels, level)}"
-            )
-    if len(said) < len(BUDGETS) and said:
-        text.append("Larger losses than those bought nothing more.")
+    chosen = {budget: best(levels, budget, view) for budget in BUDGETS}
+    nothing = [budget for budget, level in chosen.items() if level is without]
+    if nothing:
+        text.append(f"Nothing that was tried certainly helps for up to {nothing[-1]:g} points of test accuracy.")
+    largest = {level.label: budget for budget, level in chosen.items() if level is not without}
+    for budget in largest.values():
+        level = chosen[budget]
+        text.append(
+            f"For up to {budget:g} points of test accuracy, {level.label} leaks least: {_leak(level, view):.0%}, and "
+            f"it {_cost(level)}. {_sure(level, view)}"
+        )
     return " ".join(text)
 
 
-def _sure(levels: frontier.Levels, level: frontier.Level) -> str:
-    """Whether the records resolve that a level leaks less."""
-    change = level.changes.get((levels.widest, frontier.LEAK))
+def _cost(level: frontier.Level) -> str:
+    """What a level costs, in words."""
+    lost = round(level.lost.value, 1)
+    return f"costs {lost:.1f} points" if lost > 0 else f"gains {0.0 - lost:.1f} points"
+
+
+def _sure(level: frontier.Level, view: str) -> str:
+    """How much less a level leaks."""
+    change = level.changes.get((view, frontier.LEAK))
     if change is None or np.isnan(change.high):
         return "The sample says nothing of how sure that is."
-    if change.high < 0:
-        return f"It is {-change.value:.2f} less than without ({-change.high:.2f} to {-change.low:.2f})."
-    return f"But the sample cannot tell it from no defence ({change.low:+.2f} to {change.high:+.2f})."
+    return f"It is {-change.value:.2f} less than without ({-change.high:.2f} to {-change.low:.2f})."
 
 
 def claims(levels: frontier.Levels) -> tables.Table:

@@ -82,6 +82,12 @@ class Levels:
         """The view that advice goes by."""
         return _widest(self.views)
 
+    @property
+    def attacked_first(self) -> list[str]:
+        """The views under which the first point is attacked too, the widest before the others."""
+        known = [view for view in self.views if (view, LEAK) in self.points[0].leaks]
+        return sorted(known, key=lambda view: view != self.widest)
+
 
 def read(
     findings: Mapping[str, pl.DataFrame],

@@ -1,5 +1,7 @@
 """Draws the frontier: what defences cost against what they still leak, all of them in one plane."""
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,49 +12,69 @@ from fedmia_jax.report.mitigations import frontier
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c564b", "#bcbd22", "#17becf")
 
 
+MOST_IN_A_ROW = 3
+
+
 def draw(levels: frontier.Levels, *, title: str) -> Figure:
-    """Draws a curve a family from no defence on, its intervals, and the line of levels that none beats in both.
+    """Draws a panel for each view: a curve a family from no defence on, its intervals, and what none beats in both.
 
     Args:
       levels: the frontier.
       title: what the runs were on.
     """
-    figure, axes = plt.subplots(figsize=(9.5, 6.2), layout="constrained")
+    views = levels.attacked_first
+    rows = -(-len(views) // MOST_IN_A_ROW)
+    columns = -(-len(views) // rows)
+    size = (max(4.4 * columns, 7.0), 4.2 * rows + 1.2)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False
+    )
     families = list(dict.fromkeys(level.family for level in levels.points[1:]))
-    for family, colour in zip(families, COLOURS * (1 + len(families) // len(COLOURS)), strict=False):
-        some = [level for level in levels.points if level.family == family]
-        some = sorted([levels.points[0], *some], key=lambda level: level.lost.value)
-        lost = [level.lost.value for level in some]
-        leaks = [level.leaks[levels.widest, frontier.LEAK] for level in some]
-        axes.plot(lost, [leak.value for leak in leaks], color=colour, marker="o", markersize=4, label=family)
-        low, high = [leak.low for leak in leaks], [leak.high for leak in leaks]
-        axes.fill_between(lost, low, high, color=colour, alpha=0.12)
-    _draw_front(axes, levels)
-    axes.set(xlabel="points of test accuracy lost", ylabel=f"TPR at 1% FPR of {levels.attack}, view: {levels.widest}")
-    axes.set_ylim(bottom=0)
-    axes.legend(fontsize=8)
-    axes.set_title(
+    colours = dict(zip(families, COLOURS * (1 + len(families) // len(COLOURS)), strict=False))
+    for axes, view in zip(grid.flat, views, strict=False):
+        _draw_view(axes, levels, view, colours)
+    for axes in grid.flat[len(views) :]:
+        axes.set_axis_off()
+    handles, names = grid.flat[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=8)
+    for axes in grid[-1]:
+        axes.set_xlabel("points of test accuracy lost", fontsize=9)
+    figure.supylabel(f"TPR at 1% FPR of {levels.attack}", fontsize=10)
+    figure.suptitle(
         f"What protection buys, one node; bands: 95%, records and replicates drawn anew\n{title}", fontsize=10
     )
     return figure
 
 
-def pareto(levels: frontier.Levels) -> list[frontier.Level]:
-    """Returns the levels that no other one beats in both what is lost and what is leaked, the cheapest first."""
+def _draw_view(axes: Axes, levels: frontier.Levels, view: str, colours: Mapping[str, str]) -> None:
+    """What an attacker with one view finds."""
+    for family, colour in colours.items():
+        some = [level for level in levels.points if level.family == family and (view, frontier.LEAK) in level.leaks]
+        some = sorted([levels.points[0], *some], key=lambda level: level.lost.value)
+        lost = [level.lost.value for level in some]
+        leaks = [level.leaks[view, frontier.LEAK] for level in some]
+        axes.plot(
+            lost, [leak.value for leak in leaks], color=colour, marker="o", markersize=4, label=family, clip_on=False
+        )
+        low, high = [leak.low for leak in leaks], [leak.high for leak in leaks]
+        axes.fill_between(lost, low, high, color=colour, alpha=0.12)
+    front = pareto(levels, view)
+    lost = [level.lost.value for level in front]
+    heights = [level.leaks[view, frontier.LEAK].value for level in front]
+    axes.step(lost, heights, where="post", color="#111111", linestyle=":", linewidth=1.4, label="Pareto front")
+    axes.set_title(f"view: {view}", fontsize=9)
+    axes.set_ylim(0, 1)
+
+
+def pareto(levels: frontier.Levels, view: str) -> list[frontier.Level]:
+    """Returns the levels that no other one beats in both what is lost and what leaks to a view, the cheapest first."""
 
     def leak(level: frontier.Level) -> float:
-        return level.leaks[levels.widest, frontier.LEAK].value
+        number = level.leaks.get((view, frontier.LEAK))
+        return float("nan") if number is None else number.value
 
     front: list[frontier.Level] = []
     for level in sorted(levels.points, key=lambda level: (level.lost.value, leak(level))):
         if not np.isnan(leak(level)) and (not front or leak(level) < leak(front[-1])):
             front.append(level)
     return front
-
-
-def _draw_front(axes: Axes, levels: frontier.Levels) -> None:
-    """The line of levels that none beats."""
-    front = pareto(levels)
-    lost = [level.lost.value for level in front]
-    leaks = [level.leaks[levels.widest, frontier.LEAK].value for level in front]
-    axes.step(lost, leaks, where="post", color="#111111", linestyle=":", linewidth=1.4, label="Pareto front")

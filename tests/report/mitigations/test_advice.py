@@ -20,28 +20,53 @@ def make(best):
 @pytest.mark.parametrize("best", ["flips", "noise", "decay"])
 def test_the_best_defence_is_named_whichever_it_is(best):
     levels = make(best)
-    assert advice.best(levels, 2.0).family == best
+    assert advice.best(levels, 2.0, "coordinator").family == best
     text = advice.recommend(levels)
-    assert f"For up to 2 points of test accuracy, {best} leaks least: 30%, and it costs 1.5 points." in text
+    assert f"For up to 10 points of test accuracy, {best} leaks least: 30%, and it costs 1.5 points." in text
     assert "It is 0.50 less than without (0.40 to 0.60)." in text
     assert all(f"{name} leaks least" not in text for name in ("flips", "noise", "decay") if name != best)
     rows = advice.to_table(levels).rows
-    assert [row[1] for row in rows] == ["no defence", best, best, best]
+    assert [row[2] for row in rows] == ["no defence", best, best, best]
     assert rows[1][-1] == f"`--set {best}`"
 
 
 def test_where_nothing_helps_it_says_so():
     levels = made_up_levels.levels(made_up_levels.level("flips", 0.5, 0.9), made_up_levels.level("noise", 20.0, 0.1))
     text = advice.recommend(levels)
-    assert text.count("nothing helps") == 4
+    assert "Nothing that was tried certainly helps for up to 10 points of test accuracy." in text
     assert "leaks least" not in text
 
 
 def test_what_the_sample_does_not_resolve_is_said():
     near = made_up_levels.levels(made_up_levels.level("flips", 0.5, 0.79, (-0.01, -0.05, 0.03)))
-    assert "cannot tell it from no defence (-0.05 to +0.03)" in advice.recommend(near)
+    assert "Nothing that was tried certainly helps for up to 10 points" in advice.recommend(near)
+    assert {row[2] for row in advice.to_table(near).rows} == {"no defence"}
     unknown = made_up_levels.levels(made_up_levels.level("flips", 0.5, 0.79))
     assert "says nothing of how sure" in advice.recommend(unknown)
+
+
+def test_every_view_that_is_attacked_undefended_has_its_own_advice():
+    """What hides best from an outsider is another defence than what hides best from the coordinator."""
+
+    def seen(level, leak, change):
+        where = ("outsider", frontier.LEAK)
+        leaks = level.leaks | {where: frontier.Number(leak, leak - 0.05, leak + 0.05)}
+        changes = level.changes | ({where: frontier.Number(*change)} if change else {})
+        return dataclasses.replace(level, leaks=leaks, changes=changes)
+
+    flips = made_up_levels.level("flips", 1.5, 0.3, (-0.5, -0.6, -0.4))
+    rounding = made_up_levels.level("rounding", -0.2, 0.8, (0.0, -0.1, 0.1))
+    levels = made_up_levels.levels(seen(flips, 0.4, (-0.1, -0.2, -0.05)), seen(rounding, 0.2, (-0.3, -0.4, -0.2)))
+    first = seen(levels.points[0], 0.5, None)
+    levels = dataclasses.replace(levels, points=[first, *levels.points[1:]])
+    against = [(row[0], row[2]) for row in advice.to_table(levels).rows]
+    assert (
+        against == [("coordinator", name) for name in ("no defence", *["flips"] * 3)] + [("outsider", "rounding")] * 4
+    )
+    paragraphs = advice.recommend(levels).split("\n\n")
+    assert "holds the view coordinator finds 80%" in paragraphs[0]
+    assert "holds the view outsider finds 50%" in paragraphs[1]
+    assert "rounding leaks least: 20%, and it gains 0.2 points. It is 0.30 less" in paragraphs[1]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def test_the_front_is_what_no_level_beats_in_both():
     def numbers(level):
         return level.lost.value, level.leaks["coordinator", frontier.LEAK].value
 
-    front = [level.family for level in pictures.pareto(levels)]
+    front = [level.family for level in pictures.pareto(levels, "coordinator")]
     beaten = {
         one.family
         for one, other in itertools.permutations(levels.points, 2)
@@ -28,9 +28,11 @@ def test_the_front_is_what_no_level_beats_in_both():
 
 def test_a_family_is_a_curve_from_no_defence_on():
     points = [made_up_levels.level("flips", lost, 0.8 - lost / 20, size=f" {lost}") for lost in (8.0, 2.0)]
-    (axes,) = pictures.draw(made_up_levels.levels(*points), title="made up").axes
+    figure = pictures.draw(made_up_levels.levels(*points), title="made up")
+    (axes,) = figure.axes
     curve, front = axes.get_lines()
     assert curve.get_label() == "flips"
     np.testing.assert_allclose(curve.get_xdata(), [0, 2, 8])
     np.testing.assert_allclose(front.get_ydata(), [0.8, 0.7, 0.4])
-    assert "made up" in axes.get_title()
+    assert axes.get_title() == "view: coordinator"
+    assert "made up" in figure.get_suptitle()
