@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 DIGITS = 16  # hexadecimal
+ENCODER = json.JSONEncoder(sort_keys=True, allow_nan=False)
 
 
 def fingerprint(*contents: Any) -> str:
     """Returns a hash of mappings, sequences, numbers, strings and None."""
-    text = json.dumps(contents, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+    return hashlib.sha256(ENCODER.encode(contents).encode()).hexdigest()[:DIGITS]
 
 
 def digest(*arrays: np.ndarray) -> str:

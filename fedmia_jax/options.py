@@ -7,6 +7,7 @@ sweep that differ in it share a program; all others are *static* and decide shap
 """
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -54,7 +55,7 @@ class Declaration:
     default: Any
     metadata: Mapping[str, Any] = dataclasses.field(hash=False)
 
-    @property
+    @functools.cached_property
     def kind(self) -> type:
         """The plain type: int, float, bool, str or tuple."""
         return plain_type(self.hint)
@@ -77,7 +78,8 @@ def plain_type(hint: Any) -> type:
     return typing.get_origin(hint) or hint
 
 
-def declared(*groups: type) -> dict[str, Declaration]:
+@functools.cache
+def declared(*groups: type) -> Mapping[str, Declaration]:
     """Returns the options of some groups by name, in the order of their declaration.
 
     Args:

@@ -1,7 +1,7 @@
 """ConfigDict -> frozen, validated settings, and back; each wrong value is one line that names field, value and cure."""
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -52,6 +52,28 @@ def from_config(config: Mapping[str, Any]) -> schema.Settings:
 
 def from_flat(values: Mapping[str, Any]) -> schema.Settings:
     """Freezes values by dotted name into validated settings; see `from_config`."""
+    settings = schema.Settings(check_values(values))
+    _check_together(settings)
+    return settings
+
+
+def vary(items: Sequence[tuple[str, Any]], values: Mapping[str, Any]) -> schema.Settings:
+    """Freezes the items of `check_values`, some of them at other values, into validated settings; see `from_config`."""
+    fields = schema.fields()
+    if len(fields) != len(items) or not fields.keys() >= values.keys():
+        return from_flat(dict(items) | dict(values))
+    changed = {name: _check_value(name, value, fields[name]) for name, value in values.items()}
+    settings = schema.Settings(tuple((name, changed.get(name, value)) for name, value in items))
+    _check_together(settings)
+    return settings
+
+
+def check_values(values: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Returns every field with its value, each checked by itself; those left out keep their defaults.
+
+    Raises:
+      InputError: a field that does not exist, has the wrong type or lies outside its range; one line.
+    """
     for name, value in values.items():
         schema.admit(name, value)
     fields = schema.fields()
@@ -60,13 +82,10 @@ def from_flat(values: Mapping[str, Any]) -> schema.Settings:
             if any(known.startswith(f"{name}.") for known in fields):
                 raise errors.InputError(f"{name}={value!r}: a group of fields, not a value")
             raise errors.InputError(schema.unknown_field(name))
-    items = tuple(
+    return tuple(
         (name, _check_value(name, values.get(name, declaration.default), declaration))
         for name, declaration in fields.items()
     )
-    settings = schema.Settings(items)
-    _check_together(settings)
-    return settings
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:

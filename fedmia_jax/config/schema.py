@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from fedmia_jax import attacks, data, defenses, options, protocols
@@ -134,9 +134,15 @@ def _fields(admitted: tuple[tuple[type, ...], ...]) -> dict[str, options.Declara
     return collected
 
 
-def traced() -> list[str]:
+def traced() -> tuple[str, ...]:
     """Returns the dotted names of the fields that compiled programs take as arguments."""
-    return [name for name, declaration in fields().items() if declaration.traced]
+    return _traced(tuple(tuple(groups.values()) for groups in _admitted.values()))
+
+
+@functools.cache
+def _traced(admitted: tuple[tuple[type, ...], ...]) -> tuple[str, ...]:
+    """The traced ones of `_fields`."""
+    return tuple(name for name, declaration in _fields(admitted).items() if declaration.traced)
 
 
 def kind(name: str) -> type:
@@ -172,29 +178,44 @@ class Settings:
         """Returns the value of a field by its dotted name."""
         return self.flat[name]
 
-    def group(self, prefix: str) -> dict[str, Any]:
+    @functools.cached_property
+    def groups(self) -> Mapping[str, Mapping[str, Any]]:
+        """Values by their names in each group."""
+        groups: dict[str, dict[str, Any]] = {}
+        for name, value in self.items:
+            group, _, last = name.rpartition(".")
+            groups.setdefault(group, {})[last] = value
+        return groups
+
+    def group(self, prefix: str) -> Mapping[str, Any]:
         """Returns the values of one group by their names in it."""
-        start = f"{prefix}." if prefix else ""
-        rest = ((name.removeprefix(start), value) for name, value in self.items if name.startswith(start))
-        return {name: value for name, value in rest if "." not in name}
+        return self.groups[prefix]
 
     def read(self, prefix: str, group: type[options.OptionsT]) -> options.OptionsT:
         """Returns some options of a group, as the code that reads them declares them."""
         return options.read(group, self.group(prefix))
 
+    @property
+    def static(self) -> tuple[tuple[str, Any], ...]:
+        """The items that no compiled program takes as an argument."""
+        numbers = traced()
+        return tuple(item for item in self.items if item[0] not in numbers)
+
     @functools.cached_property
     def active(self) -> dict[str, Any]:
         """Values of the fields that something reads: options of things that are not named are left out."""
-        read = set(self._read_fields())
+        read = _read_fields(tuple(self.flat[field] for field in REGISTRIES))
         return {name: value for name, value in self.flat.items() if name in read}
 
-    def _read_fields(self) -> Iterator[str]:
-        """Names of the fields that are always there, and of the options of named things."""
-        for group, always in GROUPS.items():
-            declaring = list(always)
-            for field, registry in REGISTRIES.items():
-                if registry.group == group:
-                    names = self.flat[field]
-                    named = [names] if isinstance(names, str) else names
-                    declaring += [registry.find(name).options for name in named]
-            yield from (f"{group}.{name}" if group else name for name in options.declared(*declaring))
+
+@functools.cache
+def _read_fields(named: tuple[str | tuple[str, ...], ...]) -> frozenset[str]:
+    """Names of the fields that are always there, and of the options of what each registry's field names."""
+    read: set[str] = set()
+    for group, always in GROUPS.items():
+        declaring = list(always)
+        for registry, names in zip(REGISTRIES.values(), named, strict=True):
+            if registry.group == group:
+                declaring += [registry.find(name).options for name in ([names] if isinstance(names, str) else names)]
+        read |= {f"{group}.{name}" if group else name for name in options.declared(*declaring)}
+    return frozenset(read)

@@ -55,8 +55,9 @@ def expand(config: Mapping[str, Any]) -> Sweep:
     names = tuple(combinations[0])
     points: list[Point] = []
     seen: dict[schema.Settings, int] = {}
+    items = parsing.check_values({name: value for name, value in base.items() if name not in names} | combinations[0])
     for values in combinations:
-        settings = parsing.from_flat(base | values)
+        settings = parsing.vary(items, values)
         if settings in seen:
             raise errors.InputError(f"sweep={values}: the same as point {seen[settings] + 1}; take one of them out")
         seen[settings] = len(points)

@@ -4,6 +4,7 @@ A new field is in all fingerprints and in all groups of programs until somebody 
 """
 
 import fnmatch
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,11 +14,13 @@ from fedmia_jax import attacks, compilation, options, registry
 from fedmia_jax.attacks import contract, signals
 from fedmia_jax.config import schema
 from fedmia_jax.engine import runs
+from fedmia_jax.fingerprints import fingerprint
 
 RECIPE = 2  # Raise it whenever the same settings would train other models or fit other attacks.
 AUDIT_RECIPE = 6  # Raise it whenever the same attacks on the same signals would make other tables.
 # No task reads these: records count by their content, replicates by their index, the others only read outcomes.
 WITHOUT = ("replicates", "data.*", "attack.views", "attack.epsilon_*", "attack.strongest", "defense.delta")
+RECENT = 64  # answers that are kept for the next task of the same run
 NAMES = ("model.name", *schema.REGISTRIES)  # fields that may name code from outside the package
 
 
@@ -32,20 +35,24 @@ def values(settings: schema.Settings, without: Sequence[str]) -> dict[str, Any]:
       The values of all other fields that something reads. Attacks that only compare with reference federations take no
       part in any task, and neither do their options.
     """
-    patterns = (*WITHOUT, *without, *_of_reference_attacks_only(settings))
-    counted = {
-        name: value
-        for name, value in settings.active.items()
-        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-    }
+    only = _of_reference_attacks_only(settings.get("attack.names"))
+    names = _counted(tuple(settings.active), (*WITHOUT, *without, *only))
+    counted = {name: settings.flat[name] for name in names}
     if "attack.names" in counted:
         counted["attack.names"] = attacks.on_one_model(counted["attack.names"])
     return counted
 
 
-def _of_reference_attacks_only(settings: schema.Settings) -> list[str]:
+@functools.cache
+def _counted(names: tuple[str, ...], patterns: tuple[str, ...]) -> list[str]:
+    """The names that no pattern stands for."""
+    return [name for name in names if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+@functools.cache
+def _of_reference_attacks_only(names: tuple[str, ...]) -> list[str]:
     """Fields that named reference attacks declare and no named attack on one model does."""
-    factories = [attacks.find(name) for name in settings.get("attack.names")]
+    factories = [attacks.find(name) for name in names]
     declared = {
         kind: set(options.declared(*(factory.options for factory in factories if isinstance(factory, kind))))
         for kind in (contract.ReferenceAttackFactory, contract.ModelAttackFactory)
@@ -54,9 +61,10 @@ def _of_reference_attacks_only(settings: schema.Settings) -> list[str]:
     return [f"attack.{name}" for name in sorted(only)]
 
 
-def static(settings: schema.Settings, without: Sequence[str]) -> tuple[tuple[str, Any], ...]:
-    """Returns what decides a program: the values above without those that it takes as arguments."""
-    return tuple(sorted(values(settings, (*without, *schema.traced())).items()))
+@functools.lru_cache(maxsize=RECENT)
+def static(run: runs.Run, without: Sequence[str]) -> tuple[tuple[str, Any], ...]:
+    """Returns what decides a run's programs: the values above without those that they take as arguments."""
+    return tuple(sorted(values(run.settings, (*without, *schema.traced())).items()))
 
 
 def of_audit(settings: schema.Settings, piece: str) -> dict[str, Any]:
@@ -73,6 +81,12 @@ def of_audit(settings: schema.Settings, piece: str) -> dict[str, Any]:
     without = {"attack.names", "attack.strongest", *(f"attack.{name}" for name in others)}
     counted = {name: value for name, value in settings.active.items() if name.startswith("attack.")}
     return {name: value for name, value in counted.items() if name not in without} | {"attack.names": tuple(own)}
+
+
+@functools.lru_cache(maxsize=RECENT)
+def mark(run: runs.Run, without: Sequence[str]) -> str:
+    """Returns a fingerprint of all that an outcome depends on beside its own records and the tasks that it reads."""
+    return fingerprint(describe(run, without))
 
 
 def describe(run: runs.Run, without: Sequence[str], more: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -113,7 +127,7 @@ def code(run: runs.Run, counted: Mapping[str, Any]) -> dict[str, str]:
         "recipe": str(RECIPE),
         "jax": jax.__version__,
         "backend": compilation.platform(),
-        "x64": str(jax.config.values["jax_enable_x64"]),
-        "threefry_partitionable": str(jax.config.values["jax_threefry_partitionable"]),
+        "x64": str(jax.config.jax_enable_x64),  # type: ignore[attr-defined]
+        "threefry_partitionable": str(jax.config.jax_threefry_partitionable),  # type: ignore[attr-defined]
         **sources,
     }

@@ -5,7 +5,7 @@ is wanted after several numbers of epochs is trained once, to the last.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,15 +22,31 @@ class Wanted:
 
     def __init__(self) -> None:
         self.tasks: dict[str, Any] = {}
-        self.extras: dict[str, list[Any]] = {}
+        self.extras: dict[str, dict[Any, None]] = {}
+        self._digests: dict[tuple[int, ...], tuple[list[str], tuple[np.ndarray | None, ...]]] = {}
 
     def add(self, mark: str, task: tasks.Task, extra: Any = None) -> str:
         """Enters a task under its fingerprint, and one more thing that is wanted of it; returns the fingerprint."""
         self.tasks.setdefault(mark, task)
-        extras = self.extras.setdefault(mark, [])
-        if extra is not None and extra not in extras:
-            extras.append(extra)
+        extras = self.extras.setdefault(mark, {})
+        if extra is not None:
+            extras.setdefault(extra)
         return mark
+
+    def digest(self, *arrays: np.ndarray) -> str:
+        """Returns a hash of arrays that nobody changes; points of a sweep share what they drew, which is read once."""
+        return self._kept(arrays, lambda: [digest(*arrays)])[0]
+
+    def digests(self, array: np.ndarray) -> list[str]:
+        """Returns a hash of every row of an array that nobody changes."""
+        return self._kept((array, None), lambda: [digest(row) for row in array])
+
+    def _kept(self, arrays: tuple[np.ndarray | None, ...], make: Callable[[], list[str]]) -> list[str]:
+        """Hashes of arrays, which are kept with them, so that no other arrays come to be known by the same numbers."""
+        known = tuple(map(id, arrays))
+        if known not in self._digests:
+            self._digests[known] = make(), arrays
+        return self._digests[known][0]
 
 
 def make_plan(every_run: Sequence[runs.Run], *, keep_models: bool = False) -> plan.Plan:
@@ -53,13 +69,13 @@ def make_plan(every_run: Sequence[runs.Run], *, keep_models: bool = False) -> pl
     unit_of, completed = {}, {}
     units: dict[str, list[chunks.Unit]] = {kind.name: [] for kind in kinds.KINDS}
     for mark, task in wanted.tasks.items():
-        extras = wanted.extras[mark]
+        extras = list(wanted.extras[mark])
         if isinstance(task, tasks.Model):
             extras = sorted(extras)
             task = dataclasses.replace(task, epochs=tuple(extras))
         elif isinstance(task, (tasks.Baseline, tasks.Federation)):
             task = dataclasses.replace(task, readers=tuple(extras))
-        plain = [dataclasses.asdict(extra) if isinstance(extra, tasks.Reader) else extra for extra in extras]
+        plain = [extra.plain if isinstance(extra, tasks.Reader) else extra for extra in extras]
         leaves_models = not isinstance(task, (tasks.Model, tasks.Audit))
         unit = task.unit(fingerprint(mark, plain, keep_models and leaves_models))
         unit_of[mark], completed[mark] = unit.fingerprint, task
@@ -70,52 +86,64 @@ def make_plan(every_run: Sequence[runs.Run], *, keep_models: bool = False) -> pl
 def _add(wanted: Wanted, run: runs.Run) -> plan.Recipe:
     """Enters all that one run needs."""
     plans = run.plans
-    central, local = plans.central_epochs, plans.rounds.local_epochs
-    target = wanted.add(*_model(run, run.central_rows, randomness.Purpose.CENTRALISED, 0), central)
+    central, local, rows = plans.central_epochs, plans.rounds.local_epochs, run.central_rows
+    target = wanted.add(*_model(run, rows, wanted.digest(rows), randomness.Purpose.CENTRALISED, 0), central)
     first = _add_fit(wanted, run, plans.shadows.epochs or central)
-    without = influence.describe(run, tasks.Baseline.WITHOUT)
-    baseline = fingerprint("baseline", without, target, central, digest(run.scored))
+    depends = influence.mark(run, tasks.Baseline.WITHOUT)
+    baseline = fingerprint("baseline", depends, target, central, wanted.digest(run.scored))
     wanted.add(baseline, tasks.Baseline(run, target, central), first)
     if not plans.rounds.cycles:
         return plan.Recipe(baseline, first)
     if plans.shadows.kind == "federated":
         second = _add_shadow_federations(wanted, run)
     else:
-        second = _add_fit(wanted, run, plans.shadows.epochs or local)
-    mark, task = _federation(run, run.shards)
+        same = plans.shadows.epochs or central == local
+        second = first if same else _add_fit(wanted, run, local)
+    mark, task = _federation(wanted, run, run.shards)
     federation, answers = wanted.add(mark, task, second), None
     if task.answered:
         answers = _add_fit(wanted, run, plans.shadows.epochs or local, answered=True)
         wanted.add(mark, task, answers)
+    references = _add_references(wanted, run)
+    return plan.Recipe(baseline, first, federation, second, references, answers)
+
+
+def _add_references(wanted: Wanted, run: runs.Run) -> tuple[str, ...]:
+    """Enters the reference federations, which all replicates share."""
+    if run.audit is None:
+        return ()
     shared = dataclasses.replace(run, replicate=0)
-    audited = run.audit.references if run.audit else ()
-    references = [wanted.add(*_federation(shared, shards, number)) for number, shards in enumerate(audited)]
-    return plan.Recipe(baseline, first, federation, second, tuple(references), answers)
+    every = enumerate(run.audit.references)
+    return tuple(wanted.add(*_federation(wanted, shared, shards, number)) for number, shards in every)
 
 
-def _federation(run: runs.Run, shards: pools.Shards, number: int | None = None) -> tuple[str, tasks.Federation]:
+def _federation(
+    wanted: Wanted, run: runs.Run, shards: pools.Shards, number: int | None = None
+) -> tuple[str, tasks.Federation]:
     """A federation and its fingerprint."""
     task = tasks.Federation(run, shards, number)
-    depends = influence.describe(run, task.WITHOUT)
-    contents = [digest(shards.indices, shards.mask), digest(run.scored), digest(task.order)]
+    depends = influence.mark(run, task.WITHOUT)
+    contents = [wanted.digest(shards.indices, shards.mask), wanted.digest(run.scored), digest(task.order)]
     return fingerprint("federation", depends, contents, influence.describe_signals(task.kept), number), task
 
 
-def _model(run: runs.Run, rows: np.ndarray, purpose: randomness.Purpose, number: int) -> tuple[str, tasks.Model]:
+def _model(
+    run: runs.Run, rows: np.ndarray, content: str, purpose: randomness.Purpose, number: int
+) -> tuple[str, tasks.Model]:
     """A central model and its fingerprint, into which epochs do not enter."""
     task = tasks.Model(run, rows, purpose, number)
-    return fingerprint("model", influence.describe(run, task.WITHOUT), int(purpose), number, digest(rows)), task
+    return fingerprint("model", influence.mark(run, task.WITHOUT), int(purpose), number, content), task
 
 
 def _add_fit(wanted: Wanted, run: runs.Run, epochs: int, *, answered: bool = False) -> tasks.Reader:
     """Enters central shadows and the attacks on them."""
     models = tuple(
-        wanted.add(*_model(run, rows, randomness.Purpose.SHADOW, number), epochs)
-        for number, rows in enumerate(run.split.members)
+        wanted.add(*_model(run, rows, content, randomness.Purpose.SHADOW, number), epochs)
+        for number, (rows, content) in enumerate(zip(run.split.members, wanted.digests(run.split.members), strict=True))
     )
     task = tasks.Fit(run, models, epochs, answered)
-    contents = [digest(run.split.non_members), *(["answered"] if answered else [])]
-    mark = fingerprint("fit", influence.describe(run, task.WITHOUT), models, epochs, *contents)
+    contents = [wanted.digest(run.split.non_members), *(["answered"] if answered else [])]
+    mark = fingerprint("fit", influence.mark(run, task.WITHOUT), models, epochs, *contents)
     return tasks.Reader(wanted.add(mark, task), run.plans.model_attacks, per_snapshot=False, answered=answered)
 
 
@@ -142,5 +170,5 @@ def _add_shadow_federations(wanted: Wanted, run: runs.Run) -> tasks.Reader:
     task = tasks.ShadowFederations(run, shards)
     dealt = [digest(of_shadow.indices, of_shadow.mask) for of_shadow in shards]
     contents = [dealt, digest(run.split.non_members), digest(run.plans.order(run.replicate))]
-    mark = fingerprint("shadow federations", influence.describe(run, task.WITHOUT), contents)
+    mark = fingerprint("shadow federations", influence.mark(run, task.WITHOUT), contents)
     return tasks.Reader(wanted.add(mark, task), run.plans.model_attacks, per_snapshot=True)

@@ -117,11 +117,6 @@ class Plans:
         """Epochs of the centralised target."""
         return self.settings.get("federation.centralised_epochs") or self.rounds.local_epochs
 
-    @functools.cached_property
-    def _paths(self) -> dict[int, tuple[np.ndarray, Schedule]]:
-        """Orders and their schedules, by who drew them, as far as they were asked for."""
-        return {}
-
     def order(self, replicate: int = 0, reference: int | None = None) -> np.ndarray:
         """Returns who trains when, i32[C, N], in a replicate and its shadows, or in a reference federation.
 
@@ -137,29 +132,11 @@ class Plans:
         """The order of a federation and its schedule."""
         own = replicate if reference is None else reference_records.FIRST_REFERENCE + reference
         drawn_by = 0 if self.rounds.order_shared else own
-        if drawn_by not in self._paths:
-            order = self._draw_order(drawn_by)
-            self._paths[drawn_by] = (order, self.make_schedule(order).of_cycles(self.scored_cycles))
-        return self._paths[drawn_by]
-
-    def _draw_order(self, drawn_by: int) -> np.ndarray:
-        """Draws an order, and lets the defences change it."""
-        seed, purpose = self.settings.get("seed"), randomness.Purpose.ORDER
-        generator = randomness.make_generator(seed, drawn_by, purpose)
-        order = protocols_contract.draw_order(
-            self.rounds.order, generator, nodes=self.rounds.nodes, cycles=self.rounds.cycles
-        )
-        for place, hook in self.defences.make().hooks("order"):
-            order = hook(randomness.make_generator(seed, drawn_by, purpose, place + 1), order)
-        return order
+        return _draw_path(self.rounds, self.defences.static, self.settings.get("seed"), drawn_by)
 
     def make_schedule(self, order: np.ndarray) -> Schedule:
         """Returns the protocol's schedule of all cycles of an order."""
-        with registry.calling(self.rounds.kind, field="federation.kind"):
-            made = self.protocol.schedule(order)
-            if not isinstance(made, Schedule):
-                raise TypeError(f"its schedule is a {type(made).__name__}, Schedule expected")
-            return made
+        return _make_schedule(self.rounds, order)
 
     @functools.cached_property
     def scored_cycles(self) -> tuple[int, ...]:
@@ -170,6 +147,28 @@ class Plans:
     def snapshots_per_cycle(self) -> int:
         """P."""
         return len(self.schedule()) // max(len(self.scored_cycles), 1)
+
+
+@functools.lru_cache(maxsize=1024)
+def _draw_path(
+    rounds: protocols_contract.Options, chosen: defenses.Chosen, seed: int, drawn_by: int
+) -> tuple[np.ndarray, Schedule]:
+    """Draws an order, lets the defences change it, and makes its schedule; points of a sweep share them."""
+    purpose = randomness.Purpose.ORDER
+    generator = randomness.make_generator(seed, drawn_by, purpose)
+    order = protocols_contract.draw_order(rounds.order, generator, nodes=rounds.nodes, cycles=rounds.cycles)
+    for place, hook in chosen.make().hooks("order"):
+        order = hook(randomness.make_generator(seed, drawn_by, purpose, place + 1), order)
+    return order, _make_schedule(rounds, order).of_cycles(protocols_contract.scored_cycles(rounds))
+
+
+def _make_schedule(rounds: protocols_contract.Options, order: np.ndarray) -> Schedule:
+    """The protocol's schedule of all cycles of an order."""
+    with registry.calling(rounds.kind, field="federation.kind"):
+        made = protocols.find(rounds.kind).schedule(order)
+        if not isinstance(made, Schedule):
+            raise TypeError(f"its schedule is a {type(made).__name__}, Schedule expected")
+        return made
 
 
 def check(plans: Plans) -> None:

@@ -32,6 +32,7 @@ class Run:
     dealt: pools.Pools
     shards: pools.Shards  # [N, n], trained on
     split: pools.ShadowSplit
+    scored: np.ndarray  # i32[M], rows of the federation's pool, then of the test pool; or those of the audit
     audit: reference_records.Audit | None = None
     tossed: pools.Shards | None = None  # [N, n], records of which coins decided whether they are trained on
 
@@ -39,13 +40,6 @@ class Run:
     def settings(self) -> schema.Settings:
         """All settings of the point."""
         return self.plans.settings
-
-    @functools.cached_property
-    def scored(self) -> np.ndarray:
-        """Rows of the scored records, i32[M]: the federation's pool, then the test pool; or those of the audit."""
-        if self.audit is not None:
-            return self.audit.rows
-        return np.concatenate([self.dealt.federation, self.dealt.test])
 
     @functools.cached_property
     def owners(self) -> np.ndarray:
@@ -97,7 +91,7 @@ class Run:
             carries_optimizer_state=getattr(self.plans.protocol_options, "carry_optimizer_state", False),
         )
 
-    @property
+    @functools.cached_property
     def module(self) -> nn.Module:
         """The network that travels."""
         return networks.make_network(self.plans.network, num_classes=self.dataset.num_classes)
@@ -130,7 +124,7 @@ def prepare(swept: Sequence[sweeps.Point]) -> list[Run]:
     """
     every = [(points.Plans(point.settings), point.values) for point in swept]
     sizes.check_count(plans.settings for plans, _ in every)
-    for plans, _ in every:
+    for plans in {plans.settings.static: plans for plans, _ in every}.values():
         points.check(plans)
     read = functools.cache(data.read)
     check_network = functools.cache(networks.check)
@@ -151,7 +145,7 @@ def prepare(swept: Sequence[sweeps.Point]) -> list[Run]:
         of_point = []
         for replicate in range(settings.get("replicates")):
             run = Run(plans, values, replicate, *draw(*drawing, replicate))
-            check_network(plans.network, run.module, num_features=run.dataset.features.shape[1])
+            check_network(options.static(plans.network), run.module, num_features=run.dataset.features.shape[1])
             if plans.rounds.cycles:
                 programs.check_protocol(
                     run.learning,
@@ -210,7 +204,7 @@ def _draw(
     seed: int,
     replicate: int,
 ) -> tuple[Any, ...]:
-    """Data set, pools, shards, shadow records, audited and tossed records of one replicate, as `Run` takes them."""
+    """Data set, pools, shards, shadow, scored, audited and tossed records of one replicate, as `Run` takes them."""
     dataset, draw = load(records, reader), {"seed": seed, "replicate": replicate}
     audit = None
     if references.federations:
@@ -224,4 +218,5 @@ def _draw(
     target_size = max(1, round(len(dealt.federation) * (dealing.canary_rate or 1.0)))
     split = pools.draw_shadows(dealt.shadow, shadows, target_size=target_size, **draw)
     datasets.check_classes(dataset, dealt, replicate=replicate)
-    return dataset, dealt, shards, split, audit, everyone if dealing.canary_rate else None
+    scored = audit.rows if audit else np.concatenate([dealt.federation, dealt.test])
+    return dataset, dealt, shards, split, scored, audit, everyone if dealing.canary_rate else None

@@ -35,6 +35,17 @@ class Reader:
     per_snapshot: bool
     answered: bool = False
 
+    @property
+    def plain(self) -> tuple[Any, ...]:
+        """All of it, for a fingerprint."""
+        return (self.task, _plain(self.attacks), self.per_snapshot, self.answered)
+
+
+@functools.cache
+def _plain(chosen: attacks.Chosen) -> dict[str, Any]:
+    """Attacks and their options, for a fingerprint."""
+    return dataclasses.asdict(chosen)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
@@ -244,7 +255,7 @@ Task = Model | Fit | Baseline | ShadowFederations | Federation | Audit
 
 def _static(run: runs.Run, without: tuple[str, ...], *more: Hashable) -> Hashable:
     """What decides the programs of a task: all settings but traced ones and those without influence, and its shapes."""
-    return (influence.static(run.settings, without), run.dataset.fingerprint, *more)
+    return (influence.static(run, without), run.dataset.fingerprint, *more)
 
 
 def _updates(run: runs.Run, sizes: Iterable[int]) -> int:
@@ -264,6 +275,7 @@ def params_nbytes(run: runs.Run) -> int:
     return memory.params_nbytes(run.module, num_features=run.dataset.features.shape[1])
 
 
+@functools.lru_cache(maxsize=influence.RECENT)
 def _nbytes(run: runs.Run) -> tuple[int, int]:
     """Memory of a model in training, and of its parameters alone."""
     num_features = run.dataset.features.shape[1]

@@ -6,14 +6,13 @@ import re
 
 import jax
 import jax.extend
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import rich.console
 
-from fedmia_jax import compilation, errors
+from fedmia_jax import compilation
 from fedmia_jax.config import sweeps
-from fedmia_jax.engine import compiling, counters, progress, runs, topologies
+from fedmia_jax.engine import compiling, progress, runs, topologies
 
 VALUES = {
     "replicates": 2,
@@ -137,82 +136,3 @@ def test_a_program_that_does_not_compile_is_named_and_the_others_go_on(monkeypat
     assert re.match("central models: advance_model: .*missing.* not found for platform cpu", broken.problems[0])
     assert [row[3] for row in compiling.explain(broken).rows].count("does not compile") == 1
     assert len(broken.programs) > 2
-
-
-TEXT = """
-HloModule jit_step
-
-%fused (param_0: f32[4]) -> f32[4] {
-  %param_0 = f32[4]{0} parameter(0)
-  ROOT %negate.1 = f32[4]{0} negate(%param_0)
-}
-
-%inner (arg: (s32[], f32[4], pred[8])) -> (s32[], f32[4], pred[8]) {
-  %arg = (s32[], f32[4]{0}, pred[8]{0}) parameter(0)
-  %get-tuple-element.1 = f32[4]{0} get-tuple-element(%arg), index=1
-  %fusion.1 = f32[4]{0} fusion(%get-tuple-element.1), kind=kLoop, calls=%fused, backend_config={"estimated_cycles":"70"}
-  %copy-start.1 = (f32[4]{0}, f32[4]{0}, u32[]) copy-start(%fusion.1)
-  %copy-done.1 = f32[4]{0} copy-done(%copy-start.1)
-  ROOT %tuple.1 = (s32[], f32[4]{0}, pred[8]{0}) tuple(%copy-done.1)
-}
-
-%outer (arg.1: (s32[], f32[4])) -> (s32[], f32[4]) {
-  %arg.1 = (s32[], f32[4]{0}) parameter(0)
-  ROOT %while.1 = (s32[], f32[4]{0}) while(%arg.1), condition=%more, body=%inner
-}
-
-%more (arg.2: (s32[], f32[4])) -> pred[] {
-  ROOT %constant.1 = pred[] constant(true)
-}
-
-ENTRY %main (p: f32[4]) -> f32[4] {
-  %p = f32[4]{0} parameter(0)
-  %fusion.2 = f32[4]{0} fusion(%p), kind=kLoop, calls=%fused, backend_config={"estimated_cycles":"900"}
-  ROOT %while.2 = (s32[], f32[4]{0}) while(%fusion.2), condition=%more, body=%outer
-}
-"""
-
-
-def test_the_innermost_loop_of_a_module_is_counted():
-    # A fusion that reads and writes 16 bytes, and a copy that reads 16 and names two arrays and a number.
-    assert counters.read(TEXT) == counters.Pass(depth=2, kernels=2, nbytes=32 + 16 + 36, cycles=70)
-    without = TEXT.replace("while(%fusion.2), condition=%more, body=%outer", "negate(%fusion.2)")
-    assert counters.read(without) == counters.Pass(depth=0, kernels=2, nbytes=32 + 32 + 4, cycles=900)
-
-
-def test_work_behind_a_call_counts_where_it_is_called():
-    called = TEXT.replace("while(%arg.1), condition=%more, body=%inner", "call(%arg.1), to_apply=%inner")
-    assert counters.read(called) == counters.Pass(depth=1, kernels=2, nbytes=32 + 16 + 36, cycles=70)
-
-
-def test_the_loop_of_a_real_program_is_found():
-    def step(value):
-        return jax.lax.fori_loop(0, 5, lambda _, x: jax.lax.fori_loop(0, 7, lambda _, y: jnp.sin(y) @ y, x), value)
-
-    made = jax.jit(step).lower(jnp.ones((16, 16))).compile()
-    assert counters.read(made.as_text()).depth == 2
-
-
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        ("v5e", "not known; name one such as v4:2x2x1, v5e:2x2, v5p:2x2x1, v6e:2x2, h100"),
-        ("v9:2x2", "not known"),
-        ("h100:2", "not known"),
-        ("v5e:0x-1", "not known"),
-    ],
-)
-def test_a_topology_that_is_not_known_is_one_line(name, line):
-    with pytest.raises(errors.InputError, match=f"^--topology={name}: {line}"):
-        topologies.find(name)
-
-
-def test_a_compiler_that_is_not_there_is_one_line(monkeypatch):
-    def fail(**asked):
-        raise RuntimeError("JAX TPU support\nnot installed")
-
-    monkeypatch.setattr(topologies.topologies, "get_topology_desc", fail)
-    with pytest.raises(
-        errors.InputError, match=r"its compiler cannot be used \(JAX TPU support not installed\); install"
-    ):
-        topologies.find("v5e:2x2")

@@ -1,0 +1,35 @@
+"""The door between functions and compiled programs."""
+
+import threading
+
+import jax
+import jax.numpy as jnp
+
+from fedmia_jax import compilation
+
+
+def double(value):
+    return 2 * value
+
+
+def test_without_a_target_a_program_runs_here():
+    assert compilation.jit(double)(jnp.float32(3)) == 6
+    assert compilation.platform() == jax.default_backend()
+
+
+def test_a_target_gets_all_calls_of_its_thread_and_no_other():
+    program, seen, elsewhere = compilation.jit(double), [], []
+
+    def run(compiled, args, static):
+        seen.append((compiled.__name__, args, dict(static)))
+        return "handed over"
+
+    with compilation.using(compilation.Target("tpu", run)):
+        assert program(5) == "handed over"
+        assert compilation.platform() == "tpu"
+        beside = threading.Thread(target=lambda: elsewhere.append((compilation.platform(), int(program(5)))))
+        beside.start()
+        beside.join()
+    assert seen == [("double", (5,), {})]
+    assert elsewhere == [(jax.default_backend(), 10)]
+    assert program(5) == 10
