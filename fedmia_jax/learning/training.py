@@ -170,6 +170,15 @@ def make_fit(
     return fit
 
 
+def take(records: types.Records, rows: jax.Array) -> types.Records:
+    """Returns some records, by rows that are there."""
+
+    def take_leaf(leaf: types.Array) -> jax.Array:
+        return jnp.asarray(leaf).at[rows].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+    return jax.tree.map(take_leaf, records)
+
+
 def make_epoch(step_fn: StepFn, *, batch_size: int, skip_empty: bool) -> Callable[..., types.TrainState]:
     """Builds one pass over a shard in minibatches.
 
@@ -195,15 +204,17 @@ def make_epoch(step_fn: StepFn, *, batch_size: int, skip_empty: bool) -> Callabl
         rows = jnp.pad(shard.indices, padding).reshape(num_steps, batch_size)
         mask = jnp.pad(shard.mask, padding).reshape(num_steps, batch_size)
 
+        # For all steps at once: in the loop they would be a handful of tiny kernels in every step.
+        keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(jnp.arange(num_steps))
+
         def body(state: types.TrainState, inputs: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, None]:
-            rows, mask, number = inputs
-            batch = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), records)
-            new = step_fn(state, batch, rows, mask, hyper, jax.random.fold_in(key, number), record_key)
+            rows, mask, step_key = inputs
+            new = step_fn(state, take(records, rows), rows, mask, hyper, step_key, record_key)
             if skip_empty:
                 new = jax.tree.map(lambda after, before: jnp.where(jnp.any(mask != 0), after, before), new, state)
             return new, None
 
-        return jax.lax.scan(body, state, (rows, mask, jnp.arange(num_steps)))[0]
+        return jax.lax.scan(body, state, (rows, mask, keys))[0]
 
     return epoch
 
