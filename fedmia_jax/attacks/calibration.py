@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from fedmia_jax import options
-from fedmia_jax.attacks import contract, signals
+from fedmia_jax.attacks import contract, moments, signals
 
 
 def make_attack(settings: options.NoOptions, setup: contract.Setup) -> contract.ReferenceAttack:
@@ -17,7 +17,7 @@ def make_attack(settings: options.NoOptions, setup: contract.Setup) -> contract.
     def fit(key: jax.Array, references: contract.KnownRecords) -> contract.Fitted:
         del key
         outside = (references.owners < 0).astype(references.phi.dtype)
-        total = jnp.einsum("jtm,jm->tm", signals.loss(references.phi), outside)
+        total = moments.total(signals.loss(references.phi), outside)
         return {"expected": total / jnp.maximum(outside.sum(axis=0), 1)}
 
     def prepare(fitted: contract.Fitted, node: jax.Array) -> jax.Array:

@@ -92,6 +92,19 @@ class ReferenceAttack(NamedTuple):
     by_the_dozen: bool = True
 
 
+class Most(NamedTuple):
+    """Records of a reference that a node holds, and that nobody holds, at most: static, so that shapes can be."""
+
+    held: int
+    outside: int
+
+    @classmethod
+    def of(cls, owners: np.ndarray) -> "Most":
+        """Counts them where `owners` i32[J, M] is the node's index, or negative for a record outside."""
+        held = [int((owners == node).sum(axis=1).max()) for node in np.unique(owners[owners >= 0])]
+        return cls(max(held, default=0), int((owners < 0).sum(axis=1).max()))
+
+
 @dataclasses.dataclass(frozen=True)
 class Setup:
     """What a reference attack is made for.
@@ -101,12 +114,14 @@ class Setup:
       masks: bool[T] each, the views that it will be asked for; one that is there twice counts twice.
       before: i32[T], see `Sight`; of the first federation where they go in different orders.
       visits: i32[C, N], see `Sight`.
+      most: of the references that attacks are fitted on; None where that is not known, so that it may be all.
     """
 
     nodes: int
     masks: Sequence[np.ndarray]
     before: np.ndarray
     visits: np.ndarray
+    most: Most | None = None
 
     @classmethod
     def of(cls, schedule: Schedule, masks: Sequence[np.ndarray]) -> "Setup":

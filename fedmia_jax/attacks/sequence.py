@@ -17,7 +17,7 @@ def make_attack(settings: options.NoOptions, setup: contract.Setup) -> contract.
 
     Args:
       settings: nothing to set.
-      setup: the number of nodes.
+      setup: how many records the references hold.
     """
     del settings
 
@@ -26,7 +26,7 @@ def make_attack(settings: options.NoOptions, setup: contract.Setup) -> contract.
         return {"phi": references.phi, "owners": references.owners}
 
     def prepare(fitted: contract.Fitted, node: jax.Array) -> trajectories.Law:
-        return trajectories.find_law(fitted["phi"], fitted["owners"], node, nodes=setup.nodes)
+        return trajectories.find_law(fitted["phi"], fitted["owners"], node, most=setup.most)
 
     def score(law: trajectories.Law, phi: jax.Array, sight: contract.Sight) -> jax.Array:
         inside = trajectories.log_density(phi - law.inside, law.of_inside, sight.mask, law.scale, law.freedom)

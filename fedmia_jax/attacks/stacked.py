@@ -95,15 +95,16 @@ def _ratios(law: trajectories.Law, residuals: Residuals, mask: Bool[Array, "T"])
     whites, volumes = [], []
     for scatter, values in ((law.of_inside, residuals.inside), (law.of_outside, residuals.outside)):
         root = jnp.linalg.cholesky(jnp.where(seen & mask, scatter, jnp.eye(len(mask), dtype=scatter.dtype)))
-        whites.append(trajectories.whiten(root, jnp.where(seen, values, 0.0)) / jnp.sqrt(residuals.scale))
+        white = trajectories.whiten(root, jnp.where(seen, values, 0.0).T)
+        whites.append(white / jnp.sqrt(residuals.scale)[:, None])
         volumes.append(jnp.log(jnp.diag(root)).sum())
-    squares = [(white**2).sum(axis=0) for white in whites]
+    squares = [(white**2).sum(axis=1) for white in whites]
     volume, freedom = volumes[1] - volumes[0], law.freedom
     by_t = -0.5 * (freedom + size) * (jnp.log1p(squares[0] / freedom) - jnp.log1p(squares[1] / freedom))
     ratios = [by_t + volume, 0.5 * (squares[1] - squares[0]) + volume]
     for degrees in FREEDOMS:
         terms = jnp.log1p(whites[1] ** 2 / degrees) - jnp.log1p(whites[0] ** 2 / degrees)
-        ratios.append(0.5 * (degrees + 1) * jnp.where(seen, terms, 0.0).sum(axis=0) + volume)
+        ratios.append(0.5 * (degrees + 1) * jnp.where(mask, terms, 0.0).sum(axis=1) + volume)
     return [*ratios, *(square / jnp.maximum(size, 1) for square in squares)]
 
 
@@ -173,7 +174,7 @@ def make_attack(settings: options.NoOptions, setup: contract.Setup) -> contract.
     def fit(key: jax.Array, references: contract.KnownRecords) -> contract.Fitted:
         def find(rows: Any, node: jax.Array) -> tuple[trajectories.Law, jax.Array]:
             owners = references.owners[rows]
-            return trajectories.find_law(references.phi[rows], owners, node, nodes=setup.nodes), _count(owners, node)
+            return trajectories.find_law(references.phi[rows], owners, node, most=setup.most), _count(owners, node)
 
         def of_fold(fold: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
             node, number, known, read = fold

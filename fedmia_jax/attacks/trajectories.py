@@ -35,20 +35,23 @@ class Law:
     trust: Shaped[Array, "*N M"]  # f32, how far the shift of each record is its own, see `_shift`
 
 
-def whiten(root: Float[Array, "T T"], values: Float[Array, "*J T M"]) -> Float[Array, "*J T M"]:
-    """Returns values in coordinates where the covariance with this Cholesky root is the identity."""
+def whiten(root: Float[Array, "T T"], values: Float[Array, "M T"]) -> Float[Array, "M T"]:
+    """Returns values, by record, in coordinates where the covariance with this Cholesky root is the identity.
+
+    By record, since sums over coordinates follow: over the first axis they would take a CPU six times as long.
+    """
     inverse = jax.scipy.linalg.solve_triangular(root, jnp.eye(len(root), dtype=root.dtype), lower=True)
-    return jnp.einsum("tu,...um->...tm", inverse, values)
+    return values @ inverse.T
 
 
 def shrunk_covariance(
-    errors: Float[Array, "J T M"], weights: Float[Array, "J M"], count: Float[Array, ""]
+    errors: Float[Array, "P T"], weights: Float[Array, "P"], count: Float[Array, ""]
 ) -> Float[Array, "T T"]:
-    """Returns weighted second moments over references and records, shrunk towards their diagonal.
+    """Returns weighted second moments over observations, shrunk towards their diagonal.
 
     Of as many observations as dimensions, half of a correlation is left. Source: Ledoit and Wolf (2004), the idea.
     """
-    sample = jnp.einsum("jtm,jum,jm->tu", errors, errors, weights) / jnp.maximum(count, 1)
+    sample = (errors * weights[:, None]).T @ errors / jnp.maximum(count, 1)
     share = len(sample) / (len(sample) + count)
     return (1 - share) * sample + jnp.diag(share * jnp.diag(sample) + moments.FLOOR)
 
@@ -80,6 +83,31 @@ def find_scale(logs: Float[Array, "J M"], counted: Float[Array, "J M"]) -> tuple
 
 
 @dataclasses.dataclass(frozen=True)
+class _Group:
+    """The observations of members, or of non-members: pairs of a reference and a record, side by side.
+
+    Few pairs are of a member of one node, so that all that is done pair by pair is done on these alone.
+    """
+
+    reference: jax.Array  # i32[P], J behind the last
+    record: jax.Array  # i32[P]
+    real: jax.Array  # f32[P], 0 behind the last
+    phi: jax.Array  # f32[P, T]
+
+    def spread(self, values: jax.Array, like: jax.Array) -> jax.Array:
+        """Puts a number of each observation in its place, 0 elsewhere: f32[J, M]."""
+        return jnp.zeros_like(like).at[self.reference, self.record].set(values, mode="drop")
+
+
+def _gather(phi: jax.Array, belongs: jax.Array, *, most: int) -> _Group:
+    """The observations that belong to a group, of each reference so many at most."""
+    reference, record = jnp.nonzero(belongs, size=len(phi) * most, fill_value=(len(phi), 0))
+    real = (reference < len(phi)).astype(phi.dtype)
+    seen = phi.at[reference, :, record].get(mode="fill", fill_value=0.0)
+    return _Group(reference.astype(jnp.int32), record.astype(jnp.int32), real, seen)
+
+
+@dataclasses.dataclass(frozen=True)
 class _Counted:
     """Weighted counts and means of members and non-members."""
 
@@ -92,7 +120,7 @@ class _Counted:
 def _count(phi: jax.Array, members: jax.Array, others: jax.Array) -> _Counted:
     """Weighted means of both classes; their difference says nothing of the error of their common mean."""
     inside, outside = members.sum(axis=0), others.sum(axis=0)
-    of_members, of_others = (jnp.einsum("jtm,jm->tm", phi, each) for each in (members, others))
+    of_members, of_others = (moments.total(phi, each) for each in (members, others))
     common = (of_members + of_others) / jnp.maximum(inside + outside, 1e-3)
     both = (inside > 0) & (outside > 0)
     means = of_members / jnp.maximum(inside, 1e-3), of_others / jnp.maximum(outside, 1e-3)
@@ -108,13 +136,13 @@ def _shift(counted: _Counted, scatter: jax.Array, scale: jax.Array) -> tuple[jax
     pairs = counted.inside * counted.outside / jnp.maximum(counted.inside + counted.outside, 1e-3)
     prior = moments.regress(counted.difference[None], pairs[None], counted.common)
     known, root = pairs > 0, jnp.linalg.cholesky(scatter)
-    white = whiten(root, jnp.where(known, counted.difference - prior, 0.0))
+    white = whiten(root, jnp.where(known, counted.difference - prior, 0.0).T)
     precision = jnp.where(known, pairs / scale, 0.0)
-    second = jnp.einsum("tm,um,m->tu", white, white, precision) - known.sum() * jnp.eye(len(root), dtype=root.dtype)
+    second = (white.T * precision) @ white - known.sum() * jnp.eye(len(root), dtype=root.dtype)
     values, axes = jnp.linalg.eigh(second / jnp.maximum(precision.sum(), moments.FLOOR))
     signal = jnp.maximum(values, 0)[:, None]
     trust = signal * precision / (signal * precision + 1)
-    return prior + root @ (axes @ (trust * (axes.T @ white))), trust.mean(axis=0)
+    return prior + root @ (axes @ (trust * (axes.T @ white.T))), trust.mean(axis=0)
 
 
 def _common(counted: _Counted, scatter: jax.Array, scale: jax.Array) -> jax.Array:
@@ -128,57 +156,73 @@ def _common(counted: _Counted, scatter: jax.Array, scale: jax.Array) -> jax.Arra
 
 
 def _means(
-    phi: jax.Array, weights: tuple[jax.Array, jax.Array], scatter: jax.Array, scale: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Means f32[T, M] of both classes, trust in the shift, and the error of each observation from the others' mean."""
-    counted = _count(phi, *weights)
+    counted: _Counted, scatter: jax.Array, scale: jax.Array
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array], jax.Array]:
+    """Means f32[T, M] of both classes, what an observation of weight 1 moves its own by f32[M], and trust f32[M]."""
     shift, trust = _shift(counted, scatter, scale)
     common, total = _common(counted, scatter, scale), jnp.maximum(counted.inside + counted.outside, 1e-3)
     shares = counted.outside / total, counted.inside / total
     means = common + shares[0] * shift, common - shares[1] * shift
-    errors = []
-    for mean, weight, share, count in zip(means, weights, shares, (counted.inside, counted.outside), strict=True):
-        # What an observation moves its own mean by; taken out, its error is that of a prediction.
-        leverage = weight * (1 / total + trust * share / jnp.maximum(count, 1e-3))
-        errors.append((phi - mean) / jnp.maximum(1 - leverage, 1 - MOST_LEVERAGE)[:, None])
-    return means[0], means[1], trust, errors[0], errors[1]
+    counts = counted.inside, counted.outside
+    first, second = (
+        1 / total + trust * share / jnp.maximum(count, 1e-3) for share, count in zip(shares, counts, strict=True)
+    )
+    return means, (first, second), trust
 
 
-def find_law(phi: Float[Array, "J T M"], owners: Int[Array, "J M"], node: contract.NodeIndex, *, nodes: int) -> Law:
-    """Returns the law of every record's trajectory with it at one node, or at any, and without it.
+def find_law(
+    phi: Float[Array, "J T M"], owners: Int[Array, "J M"], node: contract.NodeIndex, *, most: contract.Most | None
+) -> Law:
+    """Returns the law of every record's trajectory with it at one node and without it.
 
     Args:
       phi: the signal at J reference federations.
       owners: -1 for a record that the federation did not train on.
-      node: index of the node; N for the union of all.
-      nodes: N.
+      node: index of the node.
+      most: records of a reference that a node holds, and that nobody holds, at most; None for all.
     """
     size = phi.shape[1]
-    members = moments.membership(owners, node, nodes=nodes).astype(phi.dtype)
-    others = (owners < 0).astype(phi.dtype)
-    counts = members.sum(), others.sum()
+    belongs = owners == node, owners < 0
+    limits = (phi.shape[2],) * 2 if most is None else (most.held, most.outside)
+    groups = [_gather(phi, each, most=limit) for each, limit in zip(belongs, limits, strict=True)]
+    every = jnp.stack(belongs).astype(phi.dtype)
+    counts = every.sum(axis=(1, 2))
     out = moments.outside(phi, owners).mean
-    start = shrunk_covariance(phi - out, others, counts[1])
+    start = shrunk_covariance(groups[1].phi - out.T[groups[1].record], groups[1].real, counts[1])
     ones = jnp.ones(phi.shape[2], phi.dtype)
     known = Law(out, out, start, start, ones, jnp.asarray(FREEDOMS[-1], phi.dtype), jnp.zeros_like(ones))
 
     def improve(_: Any, state: tuple[Law, jax.Array]) -> tuple[Law, jax.Array]:
-        law, tails = state
+        law, tails = state  # what each observation counts, f32[2, J, M], by its class
         both = (law.of_inside * counts[1] + law.of_outside * counts[0]) / jnp.maximum(counts[0] + counts[1], 1)
-        inside, outside, trust, *errors = _means(phi, (members * tails, others * tails), both, law.scale)
-        roots = [jnp.linalg.cholesky(scatter) for scatter in (law.of_inside, law.of_outside)]
-        squares = [(whiten(root, error) ** 2).sum(axis=1) for root, error in zip(roots, errors, strict=True)]
-        distance = jnp.maximum(jnp.where(members > 0, squares[0], squares[1]), moments.FLOOR)
-        scale, spread = find_scale(jnp.log(distance), members + others)
+        means, leverages, trust = _means(_count(phi, tails[0], tails[1]), both, law.scale)
+        errors, distances = [], []
+        for group, mean, moved, weights, scatter in zip(
+            groups, means, leverages, tails, (law.of_inside, law.of_outside), strict=True
+        ):
+            # What an observation moves its own mean by; taken out, its error is that of a prediction.
+            leverage = weights.at[group.reference, group.record].get(mode="fill", fill_value=0.0) * moved[group.record]
+            kept = jnp.maximum(1 - leverage, 1 - MOST_LEVERAGE)
+            # Held, or it would be computed anew by each of its readers.
+            error = jax.lax.optimization_barrier((group.phi - mean.T[group.record]) / kept[:, None])
+            errors.append(error)
+            squares = (whiten(jnp.linalg.cholesky(scatter), error) ** 2).sum(axis=1)
+            distances.append(jnp.maximum(squares, moments.FLOOR))
+        logs = [group.spread(jnp.log(far), every[0]) for group, far in zip(groups, distances, strict=True)]
+        scale, spread = find_scale(logs[0] + logs[1], every[0] + every[1])
         freedom = find_freedom(spread, size)
-        tails = (freedom + size) / (freedom + distance / scale)
+        counted = [
+            group.real * (freedom + size) / (freedom + far / scale[group.record])
+            for group, far in zip(groups, distances, strict=True)
+        ]
         of_inside, of_outside = (
-            shrunk_covariance(error, each * tails / scale, count)
-            for error, each, count in zip(errors, (members, others), counts, strict=True)
+            shrunk_covariance(error, weights / scale[group.record], count)
+            for error, group, weights, count in zip(errors, groups, counted, counts, strict=True)
         )
-        return Law(inside, outside, of_inside, of_outside, scale, freedom, trust), tails
+        tails = jnp.stack([group.spread(each, every[0]) for group, each in zip(groups, counted, strict=True)])
+        return Law(*means, of_inside, of_outside, scale, freedom, trust), tails
 
-    return jax.lax.fori_loop(0, NUM_ROUNDS, improve, (known, jnp.ones(members.shape, phi.dtype)))[0]
+    return jax.lax.fori_loop(0, NUM_ROUNDS, improve, (known, every))[0]
 
 
 def log_density(
@@ -191,7 +235,7 @@ def log_density(
     """Returns the log of the centred t density of the seen snapshots, up to a constant of mask and freedom."""
     both = mask[:, None] & mask
     root = jnp.linalg.cholesky(jnp.where(both, scatter, jnp.eye(len(mask), dtype=scatter.dtype)))
-    distance = (whiten(root, jnp.where(mask[:, None], values, 0.0)) ** 2).sum(axis=0) / scale
+    distance = (whiten(root, jnp.where(mask[:, None], values, 0.0).T) ** 2).sum(axis=1) / scale
     size = mask.sum()
     determinant = jnp.log(jnp.diag(root)).sum() + 0.5 * size * jnp.log(scale)
     return -0.5 * (freedom + size) * jnp.log1p(distance / freedom) - determinant

@@ -184,7 +184,7 @@ def make_scorer(
     if names:
         masks, first = _masks(known, observers, arrays.phi.shape[0]), known.scored[0]
         sight = federations.make_sight(first, np.ones(len(first), bool), known.orders(known.scored)[0])
-        setup = contract.Setup(arrays.nodes, masks, np.asarray(sight.before), np.asarray(sight.visits))
+        setup = _make_setup(arrays, masks, np.asarray(sight.before), np.asarray(sight.visits))
         compared = attacks.make_reference_attacks(chosen, setup)
     made = {
         kind: attacks.make_reference_attacks(chosen, _setup_without_order(known, group, arrays))
@@ -222,4 +222,12 @@ def _setup_without_order(
     sights = [known.sights(observer.masks, observer.layout) for observer in observers]
     masks = [mask for sight in sights for mask in np.asarray(sight.mask)[: arrays.phi.shape[0]]]
     before, visits = (np.asarray(leaf)[0] for leaf in (sights[0].before, sights[0].visits))
-    return contract.Setup(arrays.nodes, masks, before, visits)
+    return _make_setup(arrays, masks, before, visits)
+
+
+def _make_setup(
+    arrays: evidence.Evidence, masks: Sequence[np.ndarray], before: np.ndarray, visits: np.ndarray
+) -> contract.Setup:
+    """What attacks are made for, on the references of the evidence."""
+    owners = np.zeros((1, 0), np.int32) if arrays.references is None else np.asarray(arrays.references.owners)
+    return contract.Setup(arrays.nodes, masks, before, visits, contract.Most.of(owners))

@@ -68,9 +68,7 @@ def _caption(plans: points.Plans) -> str:
 
 def make_ways(plans: points.Plans, *, batch_size: int) -> dict[str, tuple[Callable[[], object], int]]:
     """Returns, by name, a call that trains one epoch and the model steps that it makes."""
-    rng = np.random.default_rng(0)
-    features = (rng.random((NUM_RECORDS, plans.settings.get("data.num_features"))) < 0.1).astype(np.uint8)
-    labels = rng.integers(0, NUM_CLASSES, NUM_RECORDS).astype(np.int32)
+    features, labels = make_records(plans)
     steps = -(-NUM_RECORDS // batch_size)
     ways: dict[str, tuple[Callable[[], object], int]] = {}
     if importlib.util.find_spec("torch"):
@@ -78,23 +76,45 @@ def make_ways(plans: points.Plans, *, batch_size: int) -> dict[str, tuple[Callab
 
         name = f"PyTorch {torch.__version__}, 1 model, {torch.get_num_threads()} threads"
         ways[name] = (_torch_way(plans, features, labels, batch_size=batch_size), steps)
+    devices = tuple(jax.devices())
     for number in (1, plans.settings.get("shadow.count")):
-        way = _jax_way(plans, features, labels, batch_size=batch_size, num_models=number)
+        way = make_training(plans, (features, labels), batch_size=batch_size, num_models=number, devices=devices)
         ways[f"fedmia_jax, {number} model{'s' if number > 1 else ''}"] = (way, steps * number)
     return ways
 
 
-def _jax_way(
-    plans: points.Plans, features: np.ndarray, labels: np.ndarray, *, batch_size: int, num_models: int
+def make_records(plans: points.Plans) -> tuple[np.ndarray, np.ndarray]:
+    """Returns made-up records of which training learns nothing: features u8[M, D] and labels i32[M]."""
+    rng = np.random.default_rng(0)
+    features = (rng.random((NUM_RECORDS, plans.settings.get("data.num_features"))) < 0.1).astype(np.uint8)
+    return features, rng.integers(0, NUM_CLASSES, NUM_RECORDS).astype(np.int32)
+
+
+def make_training(
+    plans: points.Plans,
+    drawn: tuple[np.ndarray, np.ndarray],
+    *,
+    batch_size: int,
+    num_models: int,
+    devices: tuple[jax.Device, ...],
 ) -> Callable[[], object]:
-    """One epoch of several models through the same programs that experiments use."""
+    """Returns a call that trains one epoch of several models through the same programs that experiments use.
+
+    Args:
+      plans: the network, training and defences.
+      drawn: features and labels.
+      batch_size: records per update.
+      num_models: S.
+      devices: where S is split over.
+    """
+    features, labels = drawn
     learning = programs.Learning(
         networks.make_network(plans.network, num_classes=NUM_CLASSES),
         options.static(dataclasses.replace(plans.training, batch_size=batch_size)),
         plans.defences.static,
         features.shape[1],
     )
-    train = programs.make_train(learning, devices=tuple(jax.devices()))
+    train = programs.make_train(learning, devices=devices)
     records = types.Records(jnp.asarray(features), jnp.asarray(labels))
     rows = np.broadcast_to(np.arange(NUM_RECORDS, dtype=np.int32), (num_models, NUM_RECORDS))
     keys = jax.random.split(jax.random.key(0), num_models)

@@ -121,7 +121,8 @@ class Compiler:
                 return made
 
             shapes = jax.eval_shape(flat, *structs)
-            ones = [jnp.ones(leaf.shape, leaf.dtype) for leaf in shapes]
+            with jax.default_device(jax.local_devices(backend="cpu")[0]):  # the programs' own devices are not there
+                ones = [jnp.ones(leaf.shape, leaf.dtype) for leaf in shapes]
             self.results[mark] = jax.tree.unflatten(results[0], ones)
             models = -(-leaves[-1].shape[0] // static["num_devices"]) if "num_devices" in static else 1
             name = program.__name__  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from fedmia_jax.engine import runs
 from fedmia_jax.fingerprints import fingerprint
 
 RECIPE = 2  # Raise it whenever the same settings would train other models or fit other attacks.
-AUDIT_RECIPE = 6  # Raise it whenever the same attacks on the same signals would make other tables.
+AUDIT_RECIPE = 7  # Raise it whenever the same attacks on the same signals would make other tables.
 # No task reads these: records count by their content, replicates by their index, the others only read outcomes.
 WITHOUT = ("replicates", "data.*", "attack.views", "attack.epsilon_*", "attack.strongest", "defense.delta")
 RECENT = 64  # answers that are kept for the next task of the same run

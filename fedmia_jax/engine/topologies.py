@@ -47,8 +47,13 @@ TPUS = {
     "v5p": Kind(95 * GIB, 1.75e9, 2.77e12),
     "v6e": Kind(32 * GIB, 1.75e9, 1.64e12),
 }
-# What libtpu would otherwise ask its machine for, and complain of where there is none.
-NO_MACHINE = {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost"}
+NO_MACHINE = {
+    # What libtpu would otherwise ask its machine for, and complain of where there is none.
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # no device is taken, so processes are not in each other's way
+}
 GPUS = {"h100": (Kind(84_942_979_072, 0.0, 3.35e12), "NVIDIA H100 80GB HBM3", H100)}
 
 

@@ -81,7 +81,7 @@ def boosted(known, phi):
     @jax.jit
     def find(phi, owners):
         counts = jnp.stack([(owners == 0).sum(axis=0), (owners < 0).sum(axis=0)]).astype(jnp.float32)
-        return trajectories.find_law(phi, owners, node, nodes=1), counts
+        return trajectories.find_law(phi, owners, node, most=None), counts
 
     @jax.jit
     def examples(number, of_others, others):

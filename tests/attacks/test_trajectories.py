@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from fedmia_jax.attacks import trajectories
+from fedmia_jax.attacks import contract, trajectories
 
 
 def test_the_density_is_scipys(double):
@@ -57,3 +57,40 @@ def test_who_sees_more_is_not_worse():
         for count in (1, 4, 10)
     ]
     assert rates == sorted(rates), rates
+
+
+def some_references(held=(6, 9, 4), records=60, references=9):
+    """Trajectories of three snapshots at references whose nodes hold unequally many records."""
+    rng = np.random.default_rng(0)
+    owners = np.full((references, records), -1, np.int32)
+    for own in owners:
+        own[rng.permutation(records)[: sum(held)]] = np.repeat(np.arange(len(held)), held)
+    phi = rng.normal(size=(references, 3, records)) + 2 * rng.normal(size=records) + (owners == 1)[:, None]
+    return jnp.asarray(phi, jnp.float32), owners
+
+
+@pytest.mark.parametrize("node", [0, 1, 2])
+def test_a_law_does_not_depend_on_the_room_for_its_observations(node, equal):
+    phi, owners = some_references()
+    most = contract.Most.of(owners)
+    assert most == (9, 41)
+    exact = trajectories.find_law(phi, jnp.asarray(owners), jnp.int32(node), most=most)
+    equal(exact, trajectories.find_law(phi, jnp.asarray(owners), jnp.int32(node), most=None), rtol=1e-4, atol=1e-5)
+
+
+def test_a_law_does_not_depend_on_records_of_other_nodes(equal):
+    phi, owners = some_references()
+    changed = jnp.where(((owners == 0) | (owners == 2))[:, None], 99.0, phi)
+    most = contract.Most.of(owners)
+    found = [trajectories.find_law(values, jnp.asarray(owners), jnp.int32(1), most=most) for values in (phi, changed)]
+    equal(found[0], found[1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_covariance_is_that_of_weighted_observations(double):
+    rng = np.random.default_rng(0)
+    errors, weights = rng.normal(size=(200, 4)), rng.uniform(size=200)
+    found = trajectories.shrunk_covariance(jnp.asarray(errors), jnp.asarray(weights), jnp.asarray(200.0))
+    sample = sum(weight * np.outer(error, error) for error, weight in zip(errors, weights, strict=True)) / 200
+    share = 4 / 204
+    expected = (1 - share) * sample + share * np.diag(np.diag(sample))
+    np.testing.assert_allclose(found, expected, atol=1e-5)

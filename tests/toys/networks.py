@@ -87,3 +87,13 @@ class NoHidden(nn.Module):
     """Has no field for hidden units."""
 
     num_classes: int
+
+
+class OnlyOnCpu(Base):
+    """Takes eigenvalues as if of a matrix that need not be symmetric, for which no accelerator has a program."""
+
+    @nn.compact
+    def __call__(self, features, *, dropout_rate=0.0, train=False):
+        logits = nn.Dense(self.num_classes)(features)
+        shift = jnp.linalg.eigvals(jax.lax.stop_gradient(logits.T @ logits)).real
+        return logits + 1e-9 * shift
