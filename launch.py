@@ -12,6 +12,7 @@ finished run once more), prepare (reads or makes the records once and writes the
 (every program of a run for --topology=v5e:2x2, h100, .., which need not be there: does it fit, how long will it take).
 """
 
+import json
 import os
 import signal
 import sys
@@ -25,6 +26,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 import jax
+import polars as pl
 import rich.console
 from absl import flags
 
@@ -33,13 +35,14 @@ from fedmia_jax.config import flags as command_line
 from fedmia_jax.config import sweeps
 from fedmia_jax.data import arrays, dataset
 from fedmia_jax.engine import (
-    benchmark,
+    benchmarks,
     compiling,
     devices,
     experiment,
     guarantees,
     lab,
     outline,
+    points,
     progress,
     runs,
     topologies,
@@ -198,13 +201,25 @@ def prepare(values: flags.FlagValues, console: rich.console.Console) -> None:
 
 
 def measure(values: flags.FlagValues, console: rich.console.Console) -> None:
-    """Measures training speed, and writes the table where `--out` says."""
+    """Measures speed; writes the table where `--out` says, and beside it the numbers as `.jsonl` and `.parquet`."""
     check_page(values)
     settings = sweeps.expand(values.config).settings
+    plans = points.Plans(settings)
     with jax.default_matmul_precision(settings.get("compute.precision")):
-        measured = benchmark.run(settings, console)
+        rows = benchmarks.run(plans, values.suites, console)
+    measured = benchmarks.explain(rows, plans)
     print_outline(measured, console)
     write_page(values, measured)
+    if values.out is not None:
+        write_numbers(pathlib.Path(values.out), [row.plain for row in rows])
+
+
+def write_numbers(page: pathlib.Path, numbers: Sequence[dict[str, Any]]) -> None:
+    """Writes what a page tells as numbers, under the page's name."""
+    with files.replacing(page.with_suffix(".jsonl")) as file:
+        file.write("".join(f"{json.dumps(line)}\n" for line in numbers).encode())
+    with files.replacing(page.with_suffix(".parquet")) as file:
+        pl.DataFrame(numbers).write_parquet(file)
 
 
 def compile_only(values: flags.FlagValues, console: rich.console.Console) -> None:

@@ -53,6 +53,7 @@ def make_flags(default_config: str) -> flags.FlagValues:
         upper_bound=MOST_MEMORY,
         flag_values=values,
     )
+    flags.DEFINE_list("suites", ["shadows"], "What --mode=benchmark measures.", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "Print the plan of a run, and stop.", flag_values=values)
     flags.DEFINE_bool("keep_models", False, "Keep the models of all hand-offs in the workdir.", flag_values=values)
     flags.DEFINE_bool("help", False, "Show this help.", flag_values=values)

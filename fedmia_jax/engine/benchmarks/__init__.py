@@ -1,0 +1,47 @@
+"""How fast this machine does it: suites of cases that are measured side by side in one process.
+
+Every case of a suite does the same work; they take turns, medians of the turns are told with their range, and
+compilation apart. A peer is measured only after it has been seen to reach the loss that ours reaches.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import rich.console
+
+from fedmia_jax import errors
+from fedmia_jax.engine import outline, points
+from fedmia_jax.engine.benchmarks import defenses, planning, scaling, shadows, timing
+
+SUITES: Mapping[str, Callable[[points.Plans], Sequence[timing.Suite]]] = {
+    "shadows": shadows.make_suites,
+    "defenses": defenses.make_suites,
+    "scaling": scaling.make_suites,
+    "sweep": planning.make_suites,
+}
+
+
+def run(plans: points.Plans, names: Sequence[str], console: rich.console.Console) -> list[timing.Row]:
+    """Measures some suites.
+
+    Args:
+      plans: `data.num_features`, `model`, `training`, `defense` and `shadow.count` are read.
+      names: in `SUITES`.
+      console: for a line while work is going on.
+
+    Raises:
+      InputError: no such suite.
+    """
+    for name in names:
+        if name not in SUITES:
+            raise errors.InputError(f"--suites={name}: must be one of {', '.join(SUITES)}")
+    rows = []
+    for name in names:
+        for suite in SUITES[name](plans):
+            with console.status(f"{suite.name}, batch size {suite.batch_size}: {timing.TURNS} turns"):
+                rows += timing.measure(suite)
+    return rows
+
+
+def explain(rows: Sequence[timing.Row], plans: points.Plans) -> outline.Outline:
+    """Returns what was measured in words and numbers."""
+    return outline.Outline("Speed", timing.HEADER, [row.cells for row in rows], shadows.caption(plans))

@@ -1,0 +1,154 @@
+"""Cases that take turns, and what is told of each."""
+
+import dataclasses
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+TURNS = 5
+HEADER = ("suite", "batch", "case", "us", "range", "times the first", "of ceiling", "records/s", "MiB", "first call")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Something whose speed is measured.
+
+    Attributes:
+      name: what people read.
+      make: makes the call that is measured, which returns when all is done; what it makes is freed with the call.
+      steps: what the time is divided by: updates of single models, or points.
+      models: trained side by side.
+      nbytes: memory of what the call works on; 0 where it is not counted.
+    """
+
+    name: str
+    make: Callable[[], Callable[[], Any]]
+    steps: int
+    models: int = 1
+    nbytes: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """Cases that are measured side by side.
+
+    Attributes:
+      name: what people read.
+      cases: the first is what the others are compared with.
+      batch_size: records of a step.
+      floor: seconds that a step takes at least on this machine, measured beside the cases; None where not known.
+      together: whether all cases are there at once and take turns; else each is made, measured and freed.
+    """
+
+    name: str
+    cases: Sequence[Case]
+    batch_size: int
+    floor: Callable[[], float] | None = None
+    together: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What was measured of a case.
+
+    Attributes:
+      suite, case: their names.
+      batch_size: records of a step.
+      models: trained side by side.
+      seconds: of a step of one model, by turn.
+      first_seconds: of the first call, compilation included.
+      times_first: how many times as fast as the first case of its suite, medians of the turns.
+      of_ceiling: part of what this machine can reach; None where that is not known.
+      nbytes: memory of what a model works on.
+      peak_nbytes: of the process so far.
+      device: what it ran on.
+    """
+
+    suite: str
+    case: str
+    batch_size: int
+    models: int
+    seconds: tuple[float, ...]
+    first_seconds: float
+    times_first: float
+    of_ceiling: float | None
+    nbytes: int
+    peak_nbytes: int
+    device: str
+
+    @property
+    def median(self) -> float:
+        """Seconds of a step of one model."""
+        return statistics.median(self.seconds)
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """All of it as plain values, for files."""
+        values = dataclasses.asdict(self) | {"seconds": list(self.seconds), "median_seconds": self.median}
+        return values | {"records_per_second": self.batch_size / self.median, "jax": jax.__version__}
+
+    @property
+    def cells(self) -> list[str]:
+        """For a table."""
+        least, most = min(self.seconds) * 1e6, max(self.seconds) * 1e6
+        ceiling = "" if self.of_ceiling is None else f"{self.of_ceiling:.0%}"
+        records = f"{self.batch_size / self.median:,.0f}" if self.batch_size else ""
+        memory = f"{self.nbytes / 2**20:.1f}" if self.nbytes else ""
+        speed = [f"{self.median * 1e6:.0f}", f"{least:.0f}-{most:.0f}", f"{self.times_first:.2f}", ceiling, records]
+        return [self.suite, str(self.batch_size or ""), self.case, *speed, memory, f"{self.first_seconds:.1f} s"]
+
+
+def measure(suite: Suite) -> list[Row]:
+    """Measures the cases of a suite; every turn calls each once, so that all see the same machine."""
+    if suite.together:
+        turns, firsts, floors = _in_turns(suite.cases, suite.floor)
+    else:
+        alone = [_in_turns([case], None) for case in suite.cases]
+        turns = [
+            {name: seconds for part, _, _ in alone for name, seconds in part[turn].items()} for turn in range(TURNS)
+        ]
+        firsts = {name: seconds for _, part, _ in alone for name, seconds in part.items()}
+        floors = []
+    medians = {case.name: statistics.median(turn[case.name] for turn in turns) for case in suite.cases}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    device = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
+    return [
+        Row(
+            suite=suite.name,
+            case=case.name,
+            batch_size=suite.batch_size,
+            models=case.models,
+            seconds=tuple(turn[case.name] for turn in turns),
+            first_seconds=firsts[case.name],
+            times_first=medians[suite.cases[0].name] / medians[case.name],
+            of_ceiling=statistics.median(floors) / medians[case.name] if floors else None,
+            nbytes=case.nbytes // case.models,
+            peak_nbytes=peak,
+            device=device,
+        )
+        for case in suite.cases
+    ]
+
+
+def _in_turns(
+    cases: Sequence[Case], floor: Callable[[], float] | None
+) -> tuple[list[dict[str, float]], dict[str, float], list[float]]:
+    """Seconds of a step by turn and case, of each first call, and of the floor by turn."""
+    calls = {case.name: case.make() for case in cases}
+    firsts = {name: seconds_of(call) for name, call in calls.items()}
+    turns, floors = [], []
+    for _ in range(TURNS):
+        turns.append({case.name: seconds_of(calls[case.name]) / case.steps for case in cases})
+        floors += [floor()] if floor else []
+    return turns, firsts, floors
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+    """Returns the wall time of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

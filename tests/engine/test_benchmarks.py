@@ -1,0 +1,133 @@
+"""Speed: what is measured and how it is told, not how long it took."""
+
+import dataclasses
+import importlib.util
+import io
+
+import jax
+import numpy as np
+import pytest
+import rich.console
+
+from fedmia_jax import errors
+from fedmia_jax.config import parsing
+from fedmia_jax.engine import benchmarks, points
+from fedmia_jax.engine.benchmarks import ceiling, defenses, peers, planning, scaling, shadows, timing
+
+PLANS = points.Plans(
+    parsing.from_config(
+        {"data": {"num_features": 10}, "model": {"hidden": 4}, "training": {"batch_size": 64}, "shadow": {"count": 3}}
+    )
+)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Few records and few turns."""
+    monkeypatch.setattr(shadows, "NUM_RECORDS", 257)
+    monkeypatch.setattr(timing, "TURNS", 2)
+    monkeypatch.setattr(ceiling, "REPEATS", 3)
+
+
+def test_cases_take_turns_and_are_compared_with_the_first(monkeypatch):
+    clock, called = iter(np.cumsum([0.0, 9, 0, 5, 0, 1, 0, 4, 0, 3, 0, 8]).tolist()), []
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
+    cases = [timing.Case(name, lambda name=name: lambda: called.append(name), 2, models=2, nbytes=10) for name in "ab"]
+    first, second = timing.measure(timing.Suite("some", cases, 32))
+    assert called == ["a", "b"] * 3
+    assert (first.first_seconds, second.first_seconds) == (9, 5)
+    assert (first.seconds, second.seconds) == ((0.5, 1.5), (2.0, 4.0))
+    assert (first.times_first, second.times_first, second.median) == (1.0, 1 / 3, 3.0)
+    assert second.cells[:6] == ["some", "32", "b", "3000000", "2000000-4000000", "0.33"]
+    assert second.plain["records_per_second"] == pytest.approx(32 / 3)
+    assert (second.nbytes, second.of_ceiling) == (5, None)
+
+
+def test_a_floor_tells_which_part_of_the_ceiling_is_reached():
+    cases = [timing.Case("a", lambda: lambda: None, 1)]
+    (row,) = timing.measure(timing.Suite("some", cases, 32, floor=lambda: 1e3))
+    assert row.of_ceiling > 1e3
+
+
+def test_cases_of_a_suite_that_are_not_there_together_are_made_one_after_the_other():
+    alive = []
+
+    def make(name):
+        alive.append(name)
+        return lambda: None
+
+    cases = [timing.Case(name, lambda name=name: make(name), 1) for name in "ab"]
+    rows = timing.measure(timing.Suite("some", cases, 32, together=False))
+    assert alive == ["a", "b"]
+    assert [row.case for row in rows] == ["a", "b"]
+
+
+def test_shadows_are_measured_at_both_batch_sizes(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    suites = shadows.make_suites(PLANS)
+    assert [suite.batch_size for suite in suites] == [64, 128]
+    for suite, steps in zip(suites, (5, 3), strict=True):
+        counted = [(case.name, case.steps, case.models) for case in suite.cases]
+        assert counted == [("fedmia_jax, 1 model", steps, 1), ("fedmia_jax, 3 models", 3 * steps, 3)]
+        assert suite.floor() > 0
+
+
+def test_a_case_trains_all_of_its_models_and_compiles_once(compilations):
+    records = shadows.make_records(PLANS)
+    call = shadows.make_training(PLANS, records, batch_size=64, num_models=2, devices=tuple(jax.devices()))
+    state, finite = call()
+    assert np.asarray(finite).tolist() == [True, True]
+    assert {leaf.shape[0] for leaf in (state.params["Dense_0"]["kernel"], state.params["Dense_1"]["kernel"])} == {2}
+    with compilations() as names:
+        call()
+    assert names == []
+
+
+def test_defences_are_compared_with_none_and_noise_is_told_apart():
+    (suite,) = defenses.make_suites(PLANS)
+    assert [case.name for case in suite.cases] == ["no defence", "dp_training, without noise", "dp_training"]
+    assert {(case.steps, case.models) for case in suite.cases} == {(9, 3)}
+    suite.cases[-1].make()()
+
+
+def test_scaling_counts_the_memory_of_a_model(monkeypatch):
+    monkeypatch.setattr(scaling, "SIZES", (1, 4))
+    (suite,) = scaling.make_suites(PLANS)
+    rows = timing.measure(suite)
+    assert [row.models for row in rows] == [1, 4]
+    assert len({row.nbytes for row in rows}) == 1
+    assert rows[0].nbytes > 4 * (10 * 4 + 4 + 4 * shadows.NUM_CLASSES)
+
+
+def test_a_sweep_is_planned_point_by_point(monkeypatch):
+    monkeypatch.setattr(planning, "SIDES", (2,))
+    (suite,) = planning.make_suites(PLANS)
+    assert [(case.name, case.steps) for case in suite.cases] == [("4 points", 4)]
+    suite.cases[0].make()()
+
+
+def test_what_was_measured_is_told(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    silent = dataclasses.replace(timing.Suite("shadows", [timing.Case("a", lambda: lambda: None, 1)], 64))
+    monkeypatch.setattr(benchmarks, "SUITES", {"shadows": lambda plans: [silent]})
+    rows = benchmarks.run(PLANS, ["shadows"], rich.console.Console(file=io.StringIO()))
+    table = benchmarks.explain(rows, PLANS)
+    assert len(table.rows) == 1
+    assert len(table.header) == len(table.rows[0])
+    assert "257 x 10, 4 units, 100 classes, adam, dropout; medians of 2 turns" in table.caption
+    assert "pip install torch" in table.caption
+
+
+def test_a_suite_that_does_not_exist_is_one_line():
+    with pytest.raises(errors.InputError, match="--suites=speed: must be one of shadows, defenses"):
+        benchmarks.run(PLANS, ["shadows", "speed"], rich.console.Console(file=io.StringIO()))
+
+
+def test_peers_must_reach_our_loss():
+    pytest.importorskip("torch")
+    records = shadows.make_records(PLANS)
+    ours = shadows._loss(PLANS, records, batch_size=64, epochs=peers.EPOCHS)
+    cases = peers.make_cases(PLANS, records, batch_size=64, steps=5, loss=ours)
+    assert [case.models for case in cases][::2] == [1, 3]
+    with pytest.raises(RuntimeError, match="PyTorch's loop reaches a loss of"):
+        peers.make_cases(PLANS, records, batch_size=64, steps=5, loss=2 * ours)
