@@ -129,10 +129,10 @@ class Cluster:
         setup, shared = _setup(self.platform, len(place.devices)), [self._share(place, planned)]
         task, reads = ray.remote(worker.work), _Reads(place, planned, kind)
         waiting = {}
+        _check_room(place, self._room(len(place.devices) if any(chunk.wide for chunk in todo) else 1))
         self._look_around(place)
         for chunk in sorted(todo, key=lambda chunk: -chunk.steps):
             room = self._room(len(place.devices) if chunk.wide else 1)
-            _check_room(place, room)
             job = worker.Job(
                 kind.name, tuple(unit.fingerprint for unit in chunk.units), chunk.size, chunk.wide, reads.of(chunk)
             )
