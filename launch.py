@@ -12,6 +12,7 @@ finished run once more), prepare (reads or makes the records once and writes the
 (every program of a run for --topology=v5e:2x2, h100, .., which need not be there: does it fit, how long will it take).
 """
 
+import functools
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, lambda *_: (print("interrupted", file=sys.stderr, flush=True), os._exit(130)))
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 import jax
@@ -38,6 +39,7 @@ from fedmia_jax.engine import (
     benchmarks,
     compiling,
     devices,
+    engines,
     experiment,
     guarantees,
     lab,
@@ -47,6 +49,7 @@ from fedmia_jax.engine import (
     runs,
     topologies,
 )
+from fedmia_jax.engine.engines import contract
 from fedmia_jax.report import tables
 from fedmia_jax.storage import workdir as workdirs
 
@@ -113,11 +116,19 @@ def work(listener: Listener) -> None:
     if values.help:
         listener.write(f"{__doc__}\n{values.main_module_help()}\n")
         return
-    devices.start(values.cpu_devices, elsewhere=values.mode == "compile")
     width = None if listener.isatty() else LOG_WIDTH
     console = rich.console.Console(file=listener, width=width, markup=False)  # type: ignore[arg-type]
-    modes = {"run": run, "report": show, "benchmark": measure, "prepare": prepare, "compile": compile_only}
-    modes[values.mode](values, console)
+    compiles = values.mode == "compile"
+    with engines.start(values.engine, address=values.ray_address, num_cpu_devices=values.cpu_devices) as engine:
+        devices.start(engine.num_cpu_devices, only_cpu=engine.only_cpu or compiles, remember=not compiles)
+        modes: dict[str, Callable[..., None]] = {
+            "run": functools.partial(run, engine=engine),
+            "report": show,
+            "benchmark": measure,
+            "prepare": prepare,
+            "compile": compile_only,
+        }
+        modes[values.mode](values, console)
 
 
 def leave(line: str) -> None:
@@ -129,7 +140,7 @@ def leave(line: str) -> None:
     sys.exit(2)
 
 
-def run(values: flags.FlagValues, console: rich.console.Console) -> None:
+def run(values: flags.FlagValues, console: rich.console.Console, *, engine: contract.Engine) -> None:
     """Runs an experiment or a sweep and reports it; or only says what it would do."""
     swept = sweeps.expand(values.config)
     shown = progress.Progress(console)
@@ -150,7 +161,7 @@ def run(values: flags.FlagValues, console: rich.console.Console) -> None:
         console.print(f"{title}\nresults in {workdir.path}", highlight=False, soft_wrap=True)
         place = lab.Lab(workdir, shown, strict=len(swept.points) == 1, **memory)
         try:
-            results = experiment.run(place, every_run)
+            results = experiment.run(place, every_run, engine.compute)
             workdir.write_results(results)
             with shown.stage("tables and figures"):
                 report.write(workdir, results, title=title, console=console, swept=swept.names)

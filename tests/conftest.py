@@ -40,6 +40,7 @@ from fedmia_jax import randomness, types  # noqa: E402
 from fedmia_jax.attacks import stacked, trajectory  # noqa: E402
 from fedmia_jax.config import parsing, schema, sweeps  # noqa: E402
 from fedmia_jax.engine import devices, experiment, lab, plan, planning, progress, runs, tasks  # noqa: E402
+from fedmia_jax.engine.engines import local  # noqa: E402
 from fedmia_jax.learning import networks, training  # noqa: E402
 from fedmia_jax.storage import artifacts  # noqa: E402
 from fedmia_jax.storage import workdir as workdirs  # noqa: E402
@@ -135,7 +136,7 @@ def differ() -> Callable[[Any, Any], bool]:
 @pytest.fixture
 def launched(monkeypatch, tmp_path, capsys) -> Callable[..., tuple[int, str, str]]:
     """`launched(*args)`: runs `launch.py` in this process and an empty folder; returns (exit code, stdout, stderr)."""
-    monkeypatch.setattr(devices, "start", lambda num_cpu_devices: None)  # the session has started it
+    monkeypatch.setattr(devices, "start", lambda num_cpu_devices, **options: None)  # the session has started it
     monkeypatch.chdir(tmp_path)
 
     def call(*args: str) -> tuple[int, str, str]:
@@ -273,8 +274,8 @@ def run_sweep() -> Callable[..., tuple[list[runs.Run], pl.DataFrame]]:
         every_run = [every_run[index] for index in (range(len(every_run)) if only is None else only)]
         shown = progress.Progress(rich.console.Console(file=io.StringIO()))
         with workdirs.open_workdir(path, described, records=prints, title="test") as workdir, compiled_quickly():
-            strict = options.pop("strict", len(swept.points) == 1)
-            return every_run, experiment.run(lab.Lab(workdir, shown, strict=strict, **options), every_run)
+            strict, compute = options.pop("strict", len(swept.points) == 1), options.pop("compute", local.compute)
+            return every_run, experiment.run(lab.Lab(workdir, shown, strict=strict, **options), every_run, compute)
 
     return run
 

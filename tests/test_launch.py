@@ -92,7 +92,7 @@ CONFIGS = [
     ("--config=nope.py", "--config=nope.py: no such file; configs/ beside launch.py has some"),
     ("--config={root}/configs/default.py:quik", "--config=...:quik: unknown argument; the file knows quick"),
     ("--wrkdir=x", "Unknown command line flag 'wrkdir'. Did you mean: workdir ?"),
-    ("--mode=train", "flag --mode=train: value should be one of <run|report|benchmark|prepare>"),
+    ("--mode=train", "flag --mode=train: value should be one of <run|report|benchmark|prepare|compile>"),
     ("--mode=report", "--workdir is not set: --mode=report needs the folder of a finished run"),
     ("--mode=prepare", "--out=None: --mode=prepare needs --out=FILE.npz"),
     ("--config.sweep.federation.node=3", "sweep.federation.node: no such field; did you mean federation.nodes?"),

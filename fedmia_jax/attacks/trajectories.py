@@ -7,6 +7,7 @@ fitted on all records of the references. Source: Lange, Little and Taylor (1989)
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -170,6 +171,38 @@ def _means(
     return means, (first, second), trust
 
 
+def _improve(
+    phi: jax.Array, groups: Sequence[_Group], every: jax.Array, law: Law, tails: jax.Array
+) -> tuple[Law, jax.Array]:
+    """One round: means, scales, tails and covariances, and then what each observation counts, f32[2, J, M] by class."""
+    counts, scatters = every.sum(axis=(1, 2)), (law.of_inside, law.of_outside)
+    both = (law.of_inside * counts[1] + law.of_outside * counts[0]) / jnp.maximum(counts[0] + counts[1], 1)
+    means, leverages, trust = _means(_count(phi, tails[0], tails[1]), both, law.scale)
+    errors, distances = [], []
+    for group, mean, moved, weights, scatter in zip(groups, means, leverages, tails, scatters, strict=True):
+        # What an observation moves its own mean by; taken out, its error is that of a prediction.
+        leverage = weights.at[group.reference, group.record].get(mode="fill", fill_value=0.0) * moved[group.record]
+        kept = jnp.maximum(1 - leverage, 1 - MOST_LEVERAGE)
+        # Held, or it would be computed anew by each of its readers.
+        errors.append(jax.lax.optimization_barrier((group.phi - mean.T[group.record]) / kept[:, None]))
+        squares = (whiten(jnp.linalg.cholesky(scatter), errors[-1]) ** 2).sum(axis=1)
+        distances.append(jnp.maximum(squares, moments.FLOOR))
+    logs = [group.spread(jnp.log(far), every[0]) for group, far in zip(groups, distances, strict=True)]
+    scale, spread = find_scale(logs[0] + logs[1], every[0] + every[1])
+    size = phi.shape[1]
+    freedom = find_freedom(spread, size)
+    counted = [
+        group.real * (freedom + size) / (freedom + far / scale[group.record])
+        for group, far in zip(groups, distances, strict=True)
+    ]
+    of_inside, of_outside = (
+        shrunk_covariance(error, weights / scale[group.record], count)
+        for error, group, weights, count in zip(errors, groups, counted, counts, strict=True)
+    )
+    tails = jnp.stack([group.spread(each, every[0]) for group, each in zip(groups, counted, strict=True)])
+    return Law(*means, of_inside, of_outside, scale, freedom, trust), tails
+
+
 def find_law(
     phi: Float[Array, "J T M"], owners: Int[Array, "J M"], node: contract.NodeIndex, *, most: contract.Most | None
 ) -> Law:
@@ -181,7 +214,6 @@ def find_law(
       node: index of the node.
       most: records of a reference that a node holds, and that nobody holds, at most; None for all.
     """
-    size = phi.shape[1]
     belongs = owners == node, owners < 0
     limits = (phi.shape[2],) * 2 if most is None else (most.held, most.outside)
     groups = [_gather(phi, each, most=limit) for each, limit in zip(belongs, limits, strict=True)]
@@ -193,34 +225,7 @@ def find_law(
     known = Law(out, out, start, start, ones, jnp.asarray(FREEDOMS[-1], phi.dtype), jnp.zeros_like(ones))
 
     def improve(_: Any, state: tuple[Law, jax.Array]) -> tuple[Law, jax.Array]:
-        law, tails = state  # what each observation counts, f32[2, J, M], by its class
-        both = (law.of_inside * counts[1] + law.of_outside * counts[0]) / jnp.maximum(counts[0] + counts[1], 1)
-        means, leverages, trust = _means(_count(phi, tails[0], tails[1]), both, law.scale)
-        errors, distances = [], []
-        for group, mean, moved, weights, scatter in zip(
-            groups, means, leverages, tails, (law.of_inside, law.of_outside), strict=True
-        ):
-            # What an observation moves its own mean by; taken out, its error is that of a prediction.
-            leverage = weights.at[group.reference, group.record].get(mode="fill", fill_value=0.0) * moved[group.record]
-            kept = jnp.maximum(1 - leverage, 1 - MOST_LEVERAGE)
-            # Held, or it would be computed anew by each of its readers.
-            error = jax.lax.optimization_barrier((group.phi - mean.T[group.record]) / kept[:, None])
-            errors.append(error)
-            squares = (whiten(jnp.linalg.cholesky(scatter), error) ** 2).sum(axis=1)
-            distances.append(jnp.maximum(squares, moments.FLOOR))
-        logs = [group.spread(jnp.log(far), every[0]) for group, far in zip(groups, distances, strict=True)]
-        scale, spread = find_scale(logs[0] + logs[1], every[0] + every[1])
-        freedom = find_freedom(spread, size)
-        counted = [
-            group.real * (freedom + size) / (freedom + far / scale[group.record])
-            for group, far in zip(groups, distances, strict=True)
-        ]
-        of_inside, of_outside = (
-            shrunk_covariance(error, weights / scale[group.record], count)
-            for error, group, weights, count in zip(errors, groups, counted, counts, strict=True)
-        )
-        tails = jnp.stack([group.spread(each, every[0]) for group, each in zip(groups, counted, strict=True)])
-        return Law(*means, of_inside, of_outside, scale, freedom, trust), tails
+        return _improve(phi, groups, every, *state)
 
     return jax.lax.fori_loop(0, NUM_ROUNDS, improve, (known, every))[0]
 

@@ -19,6 +19,7 @@ from fedmia_jax.config import parsing, schema, sweeps
 SWEEP_FLAG = re.compile(r"--?config\.sweep\.([^=]+)=(.*)", re.DOTALL)
 FILE_FLAG = re.compile(r"(--?config)=(.*)", re.DOTALL)
 MODES = ("run", "report", "benchmark", "prepare", "compile")
+ENGINES = ("local", "ray")
 MOST_DEVICES = 256  # XLA host devices; each takes threads and memory before anything runs
 MOST_MEMORY = 1e6  # GiB
 
@@ -37,10 +38,16 @@ def make_flags(default_config: str) -> flags.FlagValues:
     flags.DEFINE_string(
         "topology", None, "Devices that --mode=compile compiles for: v5e:2x2, h100.", flag_values=values
     )
+    flags.DEFINE_enum(
+        "engine", "local", ENGINES, "Where --mode=run computes: this machine, or a Ray cluster.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "ray_address", None, "Cluster of --engine=ray: auto, HOST:PORT. Default: starts a Ray here.", flag_values=values
+    )
     flags.DEFINE_integer(
         "cpu_devices",
         None,
-        "XLA host devices on a CPU. Default: one a core.",
+        "XLA host devices of a process on a CPU. Default: one a core; with --engine=ray 1.",
         lower_bound=1,
         upper_bound=MOST_DEVICES,
         flag_values=values,
@@ -84,7 +91,16 @@ def parse(argv: Sequence[str], *, home: pathlib.Path) -> flags.FlagValues:
         raise explain(error) from error
     if not math.isfinite(values.memory_gib):
         raise errors.InputError(f"--memory_gib={values.memory_gib}: must be a finite number of GiB")
+    check_engine(values)
     return values
+
+
+def check_engine(values: flags.FlagValues) -> None:
+    """Raises where what is asked of an engine is not what it does."""
+    if values.ray_address is not None and values.engine != "ray":
+        raise errors.InputError(f"--ray_address={values.ray_address}: only --engine=ray has an address; add it")
+    if values.engine == "ray" and values.mode != "run":
+        raise errors.InputError(f"--engine=ray: only --mode=run computes on a cluster, not --mode={values.mode}")
 
 
 def find_file(word: str, home: pathlib.Path) -> str:

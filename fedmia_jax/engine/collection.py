@@ -165,7 +165,7 @@ def _alike(every_run: Sequence[runs.Run], others: Sequence[runs.Run]) -> bool:
 
 def gather(planned: plan.Plan, kept: artifacts.Artifacts, every_run: Sequence[runs.Run]) -> evidence.Evidence:
     """Reads the kept signals of one point's replicates, and of their references, as evidence."""
-    recipes = [recipe for run, recipe in zip(planned.runs, planned.recipes, strict=True) if run in every_run]
+    recipes = plan.recipes_of(planned, every_run)
     cycles = every_run[0].plans.scored_cycles
     targets = []
     for recipe in recipes:

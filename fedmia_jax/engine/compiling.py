@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from fedmia_jax import compilation, types
 from fedmia_jax.data import dataset as datasets
@@ -28,6 +27,8 @@ from fedmia_jax.engine import (
     tasks,
     topologies,
 )
+from fedmia_jax.engine.engines import contract
+from fedmia_jax.storage import in_memory
 
 TRAINS = "advance_model"  # the function in `programs.py` whose innermost loop is one update of every model
 KERNEL_SECONDS = 2.6e-6  # of a small kernel after another, as an H200 takes in the updates of ten models
@@ -160,39 +161,6 @@ def _struct(leaf: Any, sharding: jax.sharding.Sharding | None) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Draft:
-    """Takes what a chunk leaves, for all units of its group."""
-
-    pieces: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def write(self, piece: str, tree: Any) -> None:
-        self.pieces[piece] = jax.tree.map(lambda leaf: np.asarray(leaf)[0], tree)
-
-    def save(self, done: int, state: Any) -> None:
-        pass
-
-    def load(self, state: Any) -> tuple[int, Any]:
-        return 0, state
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Workdir:
-    """Stands in for a folder: every unit has left what the first chunk of its group left."""
-
-    drafts: dict[str, _Draft] = dataclasses.field(default_factory=dict)
-
-    @property
-    def artifacts(self) -> "_Workdir":
-        return self
-
-    def read(self, unit: str, piece: str) -> Any:
-        return self.drafts[unit].pieces[piece]
-
-    def log(self, **fields: Any) -> None:
-        pass
-
-
 class _Lab(lab.Lab):
     """A lab without devices of its own."""
 
@@ -217,7 +185,8 @@ def estimate(
       shown: for a line at the end of each stage.
       budget: bytes of the models in work, see `lab.Lab`.
     """
-    workdir: Any = _Workdir()
+    drafts: dict[str, in_memory.Draft] = {}  # every unit has left what the first chunk of its group left
+    workdir: Any = in_memory.Workdir(lambda unit, piece: drafts[unit].read(0, piece))
     place = _Lab(workdir, shown, devices=topology.devices, budget=budget, strict=False)
     compiler, updates, seconds = Compiler(topology), 0.0, 0.0
     with compilation.using(compilation.Target(topology.devices[0].platform, compiler.run)):
@@ -233,11 +202,11 @@ def estimate(
                 for chunk in todo:
                     compiler.training = None
                     compiler.floor = tasks.params_nbytes(chunk.tasks[0].run)
-                    draft: Any = _Draft()
+                    draft: Any = in_memory.Draft(1)
                     devices = place.devices if chunk.wide else place.devices[:1]
                     call = kind.call or kind.compute
-                    experiment.compute_chunk(place, planned, call, chunk, draft, devices, lambda steps: None)
-                    workdir.drafts.update((unit.fingerprint, draft) for unit in chunk.group)
+                    contract.compute_chunk(place, planned, call, chunk, draft, devices, lambda steps: None)
+                    drafts.update((unit.fingerprint, draft) for unit in chunk.group)
                     updates += sum(unit.steps for unit in chunk.group) if chunk.group[0].num_models else 0.0
                     seconds += _training_seconds(chunk, compiler.training, topology)
                     advance(1)

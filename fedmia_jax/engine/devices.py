@@ -15,12 +15,13 @@ REFUSED = {  # settings that turn what is handled here into an exception, or ano
 }
 
 
-def start(num_cpu_devices: int | None, *, elsewhere: bool = False) -> None:
+def start(num_cpu_devices: int | None, *, only_cpu: bool = False, remember: bool = True) -> None:
     """Makes one XLA host device a core, keeps compiled programs in the user's cache folder, and looks for devices.
 
     Args:
       num_cpu_devices: XLA host devices on a CPU; None for one a core.
-      elsewhere: programs are compiled for other devices: only the CPU is looked for, and nothing is kept.
+      only_cpu: no other device is looked for.
+      remember: compiled programs are kept.
 
     Raises:
       InputError: no usable device, or a setting of JAX that a run cannot live with.
@@ -30,8 +31,9 @@ def start(num_cpu_devices: int | None, *, elsewhere: bool = False) -> None:
             raise errors.InputError(f"{variable}={os.environ.get(variable)}: not for this program; unset it")
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", num_cpu_devices or len(os.sched_getaffinity(0)))
-    if elsewhere:
+    if only_cpu:
         jax.config.update("jax_platforms", "cpu")
+    if not remember:
         jax.config.update("jax_enable_compilation_cache", False)
     if os.environ.get("JAX_COMPILATION_CACHE_DIR") is None:
         cache = pathlib.Path(platformdirs.user_cache_dir("fedmia_jax")) / "xla"

@@ -6,24 +6,23 @@ that the same command goes on where an earlier one stopped.
 """
 
 import dataclasses
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import jax
 import polars as pl
 
-from fedmia_jax import errors
+from fedmia_jax import compilation, errors
 from fedmia_jax.engine import audits, chunks, collection, guarantees, kinds, lab, outline, plan, planning, runs, sizes
-from fedmia_jax.storage import artifacts
+from fedmia_jax.engine.engines import contract, local
 from fedmia_jax.storage import workdir as workdirs
 
 
-def run(place: lab.Lab, every_run: Sequence[runs.Run]) -> pl.DataFrame:
+def run(place: lab.Lab, every_run: Sequence[runs.Run], compute: contract.ComputeStage = local.compute) -> pl.DataFrame:
     """Trains targets and shadows, fits the attacks, scores every snapshot.
 
     Args:
       place: workdir, devices and memory.
       every_run: what to run, of one or many points.
+      compute: of an engine, see `engines.contract.Engine`.
 
     Returns:
       The results, one row per (run, replicate, snapshot, attacked, attack, view); columns of `collection.SCHEMA`.
@@ -34,10 +33,12 @@ def run(place: lab.Lab, every_run: Sequence[runs.Run]) -> pl.DataFrame:
     stated = guarantees.tabulate(every_run)
     if not stated.is_empty():
         place.workdir.write_table(guarantees.NAME, stated)
+    platform, devices = compilation.platform(), len(place.devices)
+    place.workdir.log(platform=platform, devices=devices, memory_gib=round(place.budget / 2**30, 3))
     planned = planning.make_plan(every_run, keep_models=place.keep_models)
     sizes.check_units(planned.units, budget=place.budget)
     for kind in kinds.KINDS:
-        _run_kind(place, planned, kind, planned.units[kind.name])
+        _run_kind(place, planned, kind, planned.units[kind.name], compute)
     with place.stage("metrics", total=len(every_run)) as advance:
         table = collection.tabulate(planned, place.workdir.artifacts, advance)
     points = [
@@ -116,22 +117,13 @@ def _explain_group(place: lab.Lab, stage: str, first: chunks.Chunk) -> list[str]
     ]
 
 
-def compute_chunk(
+def _run_kind(
     place: lab.Lab,
     planned: plan.Plan,
-    compute: kinds.Compute,
-    chunk: chunks.Chunk,
-    draft: artifacts.Draft,
-    devices: tuple[jax.Device, ...],
-    advance: Callable[[float], None],
+    kind: kinds.Kind,
+    units: Sequence[chunks.Unit],
+    compute: contract.ComputeStage,
 ) -> None:
-    """Computes one chunk on some devices."""
-    # Set here, since the groups that run side by side have threads of their own.
-    with jax.default_matmul_precision(chunk.tasks[0].run.settings.get("compute.precision")):
-        compute(place, planned, chunk, draft, devices[: chunk.size], advance)
-
-
-def _run_kind(place: lab.Lab, planned: plan.Plan, kind: kinds.Kind, units: Sequence[chunks.Unit]) -> None:
     """Computes what is not kept yet of one kind of task."""
     kept = place.workdir.artifacts
     todo = []
@@ -147,13 +139,4 @@ def _run_kind(place: lab.Lab, planned: plan.Plan, kind: kinds.Kind, units: Seque
     models = sum(unit.num_models for chunk in todo for unit in chunk.units)
     title = f"{kind.name}: {models:,} models" if models else f"{kind.name}: {sum(len(c.units) for c in todo):,}"
     with place.stage(title, total=sum(chunk.steps for chunk in todo)) as advance:
-
-        def compute(chunk: chunks.Chunk, devices: tuple[jax.Device, ...]) -> None:
-            start = time.perf_counter()
-            draft = kept.begin([unit.fingerprint for unit in chunk.units], size=chunk.size)
-            compute_chunk(place, planned, kind.compute, chunk, draft, devices, advance)
-            kept.finish(draft)
-            seconds = round(time.perf_counter() - start, 3)
-            place.workdir.log(artifact=draft.path.name, stage=kind.name, units=len(chunk.units), seconds=seconds)
-
-        chunks.run_chunks(todo, compute, place.devices, on_failure=place.stop.set)
+        compute(place, planned, kind, todo, advance)

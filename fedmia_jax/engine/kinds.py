@@ -1,16 +1,18 @@
 """The kinds of tasks in the order of computing: one line each."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 
-from fedmia_jax.engine import audits, chunks, execution, federating, lab, plan, tasks
+from fedmia_jax.engine import audits, chunks, execution, federating, lab, needs, plan, tasks
 from fedmia_jax.storage import artifacts
 
 Compute = Callable[
     [lab.Lab, plan.Plan, chunks.Chunk, artifacts.Draft, tuple[jax.Device, ...], Callable[[float], None]], None
 ]
+Needs = Callable[[plan.Plan, Any], Iterable[needs.Need]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +22,13 @@ class Kind:
     Attributes:
       task: its class, which also has its name and says what its outcome depends on.
       compute: how a chunk of such tasks is computed.
+      needs: `needs(planned, task)` names all that computing the task reads of earlier outcomes.
       call: calls the programs of a chunk and does little else, where computing does; `compute` otherwise.
     """
 
     task: type[tasks.Task]
     compute: Compute
+    needs: Needs
     call: Compute | None = None
 
     @property
@@ -34,10 +38,10 @@ class Kind:
 
 
 KINDS = (
-    Kind(tasks.Model, execution.train),
-    Kind(tasks.Fit, execution.fit),
-    Kind(tasks.Baseline, execution.score_baselines),
-    Kind(tasks.ShadowFederations, federating.federate_shadows),
-    Kind(tasks.Federation, federating.federate),
-    Kind(tasks.Audit, audits.study, audits.score),
+    Kind(tasks.Model, execution.train, needs.of_independent),
+    Kind(tasks.Fit, execution.fit, needs.of_fit),
+    Kind(tasks.Baseline, execution.score_baselines, needs.of_baseline),
+    Kind(tasks.ShadowFederations, federating.federate_shadows, needs.of_independent),
+    Kind(tasks.Federation, federating.federate, needs.of_federation),
+    Kind(tasks.Audit, audits.study, needs.of_audit, audits.score),
 )

@@ -44,8 +44,7 @@ class Plan:
 
     def fitted(self, kept: artifacts.Artifacts, reader: tasks.Reader, cycle: int) -> dict[str, Any]:
         """Returns the fitted attacks of a reader of one cycle: leaves [P, ...], or [1, ...] for all snapshots."""
-        piece = f"c{cycle + 1}" if reader.per_snapshot else "fitted"
-        fitted = kept.read(self.unit_of[reader.task], piece)["fitted"]
+        fitted = kept.read(self.unit_of[reader.task], reader.piece(cycle))["fitted"]
         return fitted if reader.per_snapshot else jax.tree.map(lambda leaf: leaf[None], fitted)
 
     def scored(self, kept: artifacts.Artifacts, task: str, piece: str, reader: tasks.Reader) -> dict[str, Any]:
@@ -55,3 +54,8 @@ class Plan:
         alike = [other for other in self.task_of[task].readers if other.answered == reader.answered]
         number = str(alike.index(reader))
         return {name: contents[name] for name in ("correct", "signals") if name in contents} | contents[number]
+
+
+def recipes_of(planned: Plan, every_run: Sequence[runs.Run]) -> list[Recipe]:
+    """Returns the recipes of some runs, in the order of the plan."""
+    return [recipe for run, recipe in zip(planned.runs, planned.recipes, strict=True) if run in every_run]

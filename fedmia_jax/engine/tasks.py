@@ -35,6 +35,10 @@ class Reader:
     per_snapshot: bool
     answered: bool = False
 
+    def piece(self, cycle: int) -> str:
+        """Returns the piece of its task that holds the attacks on the snapshots of a cycle."""
+        return f"c{cycle + 1}" if self.per_snapshot else "fitted"
+
     @property
     def plain(self) -> tuple[Any, ...]:
         """All of it, for a fingerprint."""

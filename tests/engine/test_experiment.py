@@ -193,7 +193,9 @@ def test_more_replicates_go_on_from_fewer(run_sweep, tmp_path):
 
 def test_a_rerun_finds_everything_done(leaky, run_sweep, monkeypatch):
     """Nothing is trained, fitted or scored again, and the table is equal."""
-    broken = tuple(kinds.Kind(kind.task, lambda *args: pytest.fail("computed again")) for kind in kinds.KINDS)
+    broken = tuple(
+        dataclasses.replace(kind, compute=lambda *args: pytest.fail("computed again")) for kind in kinds.KINDS
+    )
     monkeypatch.setattr(kinds, "KINDS", broken)
     again = run_sweep(parsing.nest(leaky.settings.flat), leaky.folder / "run", keep_models=True)[1]
     assert again.equals(leaky.table)
