@@ -5,6 +5,7 @@ from fedmia_jax.engine.benchmarks import shadows, timing
 from fedmia_jax.learning import networks
 
 SIZES = (1, 10, 64, 256, 1024)
+NUM_RECORDS = 2_000  # of each model
 
 
 def make_suites(plans: points.Plans) -> list[timing.Suite]:
@@ -12,5 +13,6 @@ def make_suites(plans: points.Plans) -> list[timing.Suite]:
     module = networks.make_network(plans.network, num_classes=shadows.NUM_CLASSES)
     num_features, batch_size = plans.settings.get("data.num_features"), plans.training.batch_size
     nbytes = memory.training_nbytes(module, num_features=num_features, batch_size=batch_size)
-    cases = shadows.make_cases(plans, shadows.make_records(plans), SIZES, batch_size=batch_size, nbytes=nbytes)
+    features, labels = (array[:NUM_RECORDS] for array in shadows.make_records(plans))
+    cases = shadows.make_cases(plans, (features, labels), SIZES, batch_size=batch_size, nbytes=nbytes)
     return [timing.Suite("scaling", cases, batch_size, together=False)]

@@ -57,7 +57,7 @@ def make_cases(
       batch_size: records per update.
       nbytes: memory of a model in training, where it is to be told.
     """
-    devices, steps = tuple(jax.devices()), -(-NUM_RECORDS // batch_size)
+    devices, steps = tuple(jax.devices()), -(-len(records[1]) // batch_size)
 
     def make(size: int) -> Callable[[], object]:
         return make_training(plans, records, batch_size=batch_size, num_models=size, devices=devices)
@@ -128,7 +128,7 @@ def _make_train(
     )
     train = programs.make_train(learning, devices=devices)
     records = types.Records(*map(jnp.asarray, drawn))
-    rows = np.broadcast_to(np.arange(NUM_RECORDS, dtype=np.int32), (num_models, NUM_RECORDS))
+    rows = np.broadcast_to(np.arange(len(drawn[1]), dtype=np.int32), (num_models, len(drawn[1])))
     keys = jax.random.split(jax.random.key(0), num_models)
     hyper = jax.tree.map(lambda level: jnp.full(num_models, level, jnp.float32), plans.hyper)
     models = programs.Models(types.Shard(jnp.asarray(rows), jnp.ones(rows.shape, bool)), hyper, keys)
