@@ -1,17 +1,28 @@
-"""What a step costs with differential privacy: batches drawn record by record, gradients clipped, noise added."""
+"""What a step costs with differential privacy: batches drawn record by record, gradients clipped, noise added.
+
+The normal numbers of a step are timed apart as well: a network of 90,000 parameters draws as many in every step.
+"""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
+from fedmia_jax import randomness
 from fedmia_jax.config import schema
-from fedmia_jax.engine import points
+from fedmia_jax.engine import memory, parallel, points
 from fedmia_jax.engine.benchmarks import shadows, timing
+from fedmia_jax.learning import networks
 
 CASES: dict[str, dict[str, Any]] = {  # settings over those of the config
     "no defence": {},
-    "dp_training, without noise": {"defense.names": ("dp_training",), "defense.noise_multiplier": 0.0},
     "dp_training": {"defense.names": ("dp_training",), "defense.noise_multiplier": 1.0},
 }
+NORMALS = "the normals of dp_training alone"
+REPEATS = 80  # of a step's normals, in one call
 
 
 def make_suites(plans: points.Plans) -> list[timing.Suite]:
@@ -22,4 +33,24 @@ def make_suites(plans: points.Plans) -> list[timing.Suite]:
         changed = points.Plans(schema.Settings(tuple(values.items())))
         (case,) = shadows.make_cases(changed, records, [size], batch_size=shadows.LARGE_BATCH)
         cases.append(dataclasses.replace(case, name=name))
+    cases.append(timing.Case(NORMALS, functools.partial(make_normals, plans, size), REPEATS * size, size))
     return [timing.Suite("defenses", cases, shadows.LARGE_BATCH)]
+
+
+def make_normals(plans: points.Plans, num_models: int) -> Callable[[], object]:
+    """Returns a call that adds noise to the gradients of several models, as often as in so many steps."""
+    module = networks.make_network(plans.network, num_classes=shadows.NUM_CLASSES)
+    shapes = memory.param_shapes(module, num_features=plans.settings.get("data.num_features"))
+
+    def repeat(shared: tuple[()], key: jax.Array) -> list[jax.Array]:
+        del shared
+
+        def add(number: jax.Array, leaves: list[jax.Array]) -> list[jax.Array]:
+            keys = jax.random.split(jax.random.fold_in(key, number), len(leaves))
+            return [randomness.add_normals(own, leaf, 1.0) for own, leaf in zip(keys, leaves, strict=True)]
+
+        return jax.lax.fori_loop(0, REPEATS, add, [jnp.zeros(shape) for shape in shapes])
+
+    program = parallel.make_parallel(repeat, devices=tuple(jax.devices()))
+    keys = jax.random.split(jax.random.key(0), num_models)
+    return lambda: jax.block_until_ready(program((), keys))
