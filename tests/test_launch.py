@@ -93,6 +93,7 @@ CONFIGS = [
     ("--config={root}/configs/default.py:quik", "--config=...:quik: unknown argument; the file knows quick"),
     ("--wrkdir=x", "Unknown command line flag 'wrkdir'. Did you mean: workdir ?"),
     ("--mode=train", "flag --mode=train: value should be one of <run|report|benchmark|prepare|compile>"),
+    ("--mode=compile", "--topology is not set: --mode=compile needs the devices to compile for, as v5e:2x2"),
     ("--mode=report", "--workdir is not set: --mode=report needs the folder of a finished run"),
     ("--mode=prepare", "--out=None: --mode=prepare needs --out=FILE.npz"),
     ("--config.sweep.federation.node=3", "sweep.federation.node: no such field; did you mean federation.nodes?"),
