@@ -17,12 +17,14 @@ Shapes are in jaxpr notation in prose, `f32[C, N, M]`, and jaxtyping's in signat
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Array = jax.Array | np.ndarray
+TreeT = TypeVar("TreeT")
 Scalar = Any  # one number, traced or not: f32[] or a Python float
 Params = Any  # a pytree of f32 arrays, as flax makes it
 ApplyFn = Callable[..., jax.Array]  # (params, features, *, dropout_rate, key) -> f32[B, K] logits
@@ -72,3 +74,12 @@ class Signals:
 
     logits: jax.Array  # f32[..., M, K]
     labels: jax.Array  # i32[..., M]
+
+
+def take(tree: TreeT, rows: jax.Array) -> TreeT:
+    """Returns some entries of every leaf along its first axis, by rows that are there, none of them negative."""
+
+    def take_leaf(leaf: Array) -> jax.Array:
+        return jnp.asarray(leaf).at[rows].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+    return jax.tree.map(take_leaf, tree)

@@ -211,8 +211,7 @@ def _fit(
 
     def batch(number: jax.Array) -> tuple[jax.Array]:
         rows = draw(jax.random.fold_in(jax.random.fold_in(key, 1), number))
-        drawn = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), known.signals)
-        return (make_inputs(drawn),)
+        return (make_inputs(types.take(known.signals, rows)),)
 
     def loss(params: types.Params, inputs: jax.Array) -> jax.Array:
         return paired_loss(margin(params, inputs * stretch))

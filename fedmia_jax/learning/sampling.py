@@ -75,8 +75,7 @@ def make_epoch(
             draws_key = contract.draw_key(step_key, len(hyper.levels) + contract.BATCH)
             slots, drawn = draw_batch(draws_key, shard.mask, batch_size=batch_size, most=min(most, num_slots))
             rows = jnp.asarray(shard.indices)[slots]
-            batch = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), records)
-            new = step_fn(state, batch, rows, drawn, hyper, step_key, record_key)
+            new = step_fn(state, types.take(records, rows), rows, drawn, hyper, step_key, record_key)
             if skip_empty:
                 counts = number * batch_size < num_records
                 new = jax.tree.map(lambda after, before: jnp.where(counts, after, before), new, state)

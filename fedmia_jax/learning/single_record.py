@@ -79,11 +79,9 @@ def make_epoch(
 
         def body(number: jax.Array, params: types.Params) -> types.Params:
             first = number * block_size
-            features, labels = (
-                leaf.at[rows[number]].get(mode="promise_in_bounds") for leaf in (records.features, records.labels)
-            )
+            drawn = types.take(records, rows[number])
             noise = jax.vmap(draw)(first + jnp.arange(block_size))
-            block = Block(features, labels, real[number], noise)
+            block = Block(drawn.features, drawn.labels, real[number], noise)
             return run_block(split, params, block, hyper.learning_rate, jnp.minimum(num_steps - first, block_size))
 
         params = jax.lax.fori_loop(0, -(-num_steps // block_size), body, state.params)

@@ -170,15 +170,6 @@ def make_fit(
     return fit
 
 
-def take(records: types.Records, rows: jax.Array) -> types.Records:
-    """Returns some records, by rows that are there."""
-
-    def take_leaf(leaf: types.Array) -> jax.Array:
-        return jnp.asarray(leaf).at[rows].get(mode="promise_in_bounds", wrap_negative_indices=False)
-
-    return jax.tree.map(take_leaf, records)
-
-
 def make_epoch(step_fn: StepFn, *, batch_size: int, skip_empty: bool) -> Callable[..., types.TrainState]:
     """Builds one pass over a shard in minibatches.
 
@@ -209,7 +200,7 @@ def make_epoch(step_fn: StepFn, *, batch_size: int, skip_empty: bool) -> Callabl
 
         def body(state: types.TrainState, inputs: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, None]:
             rows, mask, step_key = inputs
-            new = step_fn(state, take(records, rows), rows, mask, hyper, step_key, record_key)
+            new = step_fn(state, types.take(records, rows), rows, mask, hyper, step_key, record_key)
             if skip_empty:
                 new = jax.tree.map(lambda after, before: jnp.where(jnp.any(mask != 0), after, before), new, state)
             return new, None
