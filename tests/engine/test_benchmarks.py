@@ -12,7 +12,7 @@ import rich.console
 from fedmia_jax import errors
 from fedmia_jax.config import parsing
 from fedmia_jax.engine import benchmarks, points
-from fedmia_jax.engine.benchmarks import ceiling, defenses, peers, planning, scaling, shadows, timing
+from fedmia_jax.engine.benchmarks import ceiling, defenses, peers, planning, records, scaling, shadows, timing
 
 PLANS = points.Plans(
     parsing.from_config(
@@ -24,7 +24,7 @@ PLANS = points.Plans(
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Few records and few turns."""
-    monkeypatch.setattr(shadows, "NUM_RECORDS", 257)
+    monkeypatch.setattr(records, "NUM_RECORDS", 257)
     monkeypatch.setattr(timing, "TURNS", 2)
     monkeypatch.setattr(ceiling, "REPEATS", 3)
 
@@ -73,13 +73,13 @@ def test_shadows_are_measured_at_both_batch_sizes(monkeypatch):
 
 
 def test_a_case_trains_all_of_its_models_and_compiles_once(compilations):
-    records = shadows.make_records(PLANS)
-    call = shadows.make_training(PLANS, records, batch_size=64, num_models=2, devices=tuple(jax.devices()))
-    state, finite = call()
+    drawn = records.make(PLANS)
+    train = shadows.make_training(PLANS, drawn, batch_size=64, num_models=2, devices=tuple(jax.devices()))
+    state, finite = train(1)
     assert np.asarray(finite).tolist() == [True, True]
     assert {leaf.shape[0] for leaf in (state.params["Dense_0"]["kernel"], state.params["Dense_1"]["kernel"])} == {2}
     with compilations() as names:
-        call()
+        train(1)
     assert names == []
 
 
@@ -97,7 +97,7 @@ def test_scaling_counts_the_memory_of_a_model(monkeypatch):
     rows = timing.measure(suite)
     assert [row.models for row in rows] == [1, 4]
     assert len({row.nbytes for row in rows}) == 1
-    assert rows[0].nbytes > 4 * (10 * 4 + 4 + 4 * shadows.NUM_CLASSES)
+    assert rows[0].nbytes > 4 * (10 * 4 + 4 + 4 * records.NUM_CLASSES)
 
 
 def test_a_sweep_is_planned_point_by_point(monkeypatch):
@@ -126,9 +126,9 @@ def test_a_suite_that_does_not_exist_is_one_line():
 
 def test_peers_must_reach_our_loss():
     pytest.importorskip("torch")
-    records = shadows.make_records(PLANS)
-    ours = shadows._loss(PLANS, records, batch_size=64, epochs=peers.EPOCHS)
-    cases = peers.make_cases(PLANS, records, batch_size=64, steps=5, loss=ours)
+    drawn = records.make(PLANS)
+    ours = shadows._loss(PLANS, drawn, batch_size=64, epochs=peers.EPOCHS)
+    cases = peers.make_cases(PLANS, drawn, batch_size=64, loss=ours)
     assert [case.models for case in cases][::2] == [1, 3]
     with pytest.raises(RuntimeError, match="PyTorch's loop reaches a loss of"):
-        peers.make_cases(PLANS, records, batch_size=64, steps=5, loss=2 * ours)
+        peers.make_cases(PLANS, drawn, batch_size=64, loss=1.02 * ours)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from fedmia_jax import randomness
 from fedmia_jax.config import schema
 from fedmia_jax.engine import memory, parallel, points
-from fedmia_jax.engine.benchmarks import shadows, timing
+from fedmia_jax.engine.benchmarks import records, shadows, timing
 from fedmia_jax.learning import networks
 
 CASES: dict[str, dict[str, Any]] = {  # settings over those of the config
@@ -27,11 +27,11 @@ REPEATS = 80  # of a step's normals, in one call
 
 def make_suites(plans: points.Plans) -> list[timing.Suite]:
     """Returns the cases at a large batch size, as many models side by side as there are shadows."""
-    size, records, cases = plans.settings.get("shadow.count"), shadows.make_records(plans), []
+    size, drawn, cases = plans.settings.get("shadow.count"), records.make(plans), []
     for name, changes in CASES.items():
         values = dict(plans.settings.flat) | changes
         changed = points.Plans(schema.Settings(tuple(values.items())))
-        (case,) = shadows.make_cases(changed, records, [size], batch_size=shadows.LARGE_BATCH)
+        (case,) = shadows.make_cases(changed, drawn, [size], batch_size=shadows.LARGE_BATCH)
         cases.append(dataclasses.replace(case, name=name))
     cases.append(timing.Case(NORMALS, functools.partial(make_normals, plans, size), REPEATS * size, size))
     return [timing.Suite("defenses", cases, shadows.LARGE_BATCH)]
@@ -39,7 +39,7 @@ def make_suites(plans: points.Plans) -> list[timing.Suite]:
 
 def make_normals(plans: points.Plans, num_models: int) -> Callable[[], object]:
     """Returns a call that adds noise to the gradients of several models, as often as in so many steps."""
-    module = networks.make_network(plans.network, num_classes=shadows.NUM_CLASSES)
+    module = networks.make_network(plans.network, num_classes=records.NUM_CLASSES)
     shapes = memory.param_shapes(module, num_features=plans.settings.get("data.num_features"))
 
     def repeat(shared: tuple[()], key: jax.Array) -> list[jax.Array]:

@@ -17,10 +17,9 @@ import optax
 
 from fedmia_jax import options, types
 from fedmia_jax.engine import points, programs
-from fedmia_jax.engine.benchmarks import ceiling, peers, timing
+from fedmia_jax.engine.benchmarks import ceiling, peers, records, timing
 from fedmia_jax.learning import networks
 
-NUM_CLASSES, NUM_RECORDS = 100, 10_000
 LARGE_BATCH = 128
 
 
@@ -31,18 +30,17 @@ def make_suites(plans: points.Plans) -> list[timing.Suite]:
 
 def _make_suite(plans: points.Plans, batch_size: int) -> timing.Suite:
     """The cases at one batch size."""
-    records, steps = make_records(plans), -(-NUM_RECORDS // batch_size)
-    cases = []
+    drawn, cases = records.make(plans), []
     if importlib.util.find_spec("torch"):
-        reached = _loss(plans, records, batch_size=batch_size, epochs=peers.EPOCHS)
-        cases = peers.make_cases(plans, records, batch_size=batch_size, steps=steps, loss=reached)
-    cases += make_cases(plans, records, (1, plans.settings.get("shadow.count")), batch_size=batch_size)
+        reached = _loss(plans, drawn, batch_size=batch_size, epochs=peers.EPOCHS)
+        cases = peers.make_cases(plans, drawn, batch_size=batch_size, loss=reached)
+    cases += make_cases(plans, drawn, (1, plans.settings.get("shadow.count")), batch_size=batch_size)
     return timing.Suite("shadows", cases, batch_size, ceiling.make_floor(plans, batch_size))
 
 
 def make_cases(
     plans: points.Plans,
-    records: tuple[np.ndarray, np.ndarray],
+    drawn: records.Records,
     sizes: Sequence[int],
     *,
     batch_size: int,
@@ -52,15 +50,16 @@ def make_cases(
 
     Args:
       plans: the network, training and defences.
-      records: features and labels.
+      drawn: features and labels.
       sizes: S of each case.
       batch_size: records per update.
       nbytes: memory of a model in training, where it is to be told.
     """
-    devices, steps = tuple(jax.devices()), -(-len(records[1]) // batch_size)
+    devices, steps = tuple(jax.devices()), records.count_steps(drawn, batch_size)
 
     def make(size: int) -> Callable[[], object]:
-        return make_training(plans, records, batch_size=batch_size, num_models=size, devices=devices)
+        train = make_training(plans, drawn, batch_size=batch_size, num_models=size, devices=devices)
+        return lambda: jax.block_until_ready(train(1))  # an epoch
 
     names = [f"fedmia_jax, {size} model{'s' if size > 1 else ''}" for size in sizes]
     return [
@@ -76,29 +75,22 @@ def caption(plans: points.Plans) -> str:
         "us: microseconds per model and update (per point, of a sweep); range: of the turns; times the first: how many "
         "times as fast as the first case of the suite; of ceiling: part of what this machine can reach, see "
         "docs/performance.md; MiB: of each model in training; first call: with compilation. "
-        f"{NUM_RECORDS:,} x {plans.settings.get('data.num_features')}, {plans.network.hidden} units, "
-        f"{NUM_CLASSES} classes, {plans.training.optimizer}, dropout; medians of {timing.TURNS} turns in one run on "
-        f"{devices}. "
+        f"{records.NUM_RECORDS:,} x {plans.settings.get('data.num_features')}, {plans.network.hidden} units, "
+        f"{records.NUM_CLASSES} classes, {plans.training.optimizer}, dropout; medians of {timing.TURNS} turns in one "
+        f"run on {devices}. "
         + ("" if importlib.util.find_spec("torch") else "PyTorch is not installed: pip install torch to compare.")
     )
 
 
-def make_records(plans: points.Plans) -> tuple[np.ndarray, np.ndarray]:
-    """Returns made-up records of which training learns nothing: features u8[M, D] and labels i32[M]."""
-    rng = np.random.default_rng(0)
-    features = (rng.random((NUM_RECORDS, plans.settings.get("data.num_features"))) < 0.1).astype(np.uint8)
-    return features, rng.integers(0, NUM_CLASSES, NUM_RECORDS).astype(np.int32)
-
-
 def make_training(
     plans: points.Plans,
-    drawn: tuple[np.ndarray, np.ndarray],
+    drawn: records.Records,
     *,
     batch_size: int,
     num_models: int,
     devices: tuple[jax.Device, ...],
-) -> Callable[[], object]:
-    """Returns a call that trains one epoch of several models through the same programs that experiments use.
+) -> Callable[[int], Any]:
+    """Returns `train(epochs) -> (state, finite)`, from the start, by the same programs that experiments use.
 
     Args:
       plans: the network, training and defences.
@@ -107,38 +99,25 @@ def make_training(
       num_models: S.
       devices: where S is split over.
     """
-    train = _make_train(plans, drawn, batch_size=batch_size, num_models=num_models, devices=devices)
-    return lambda: jax.block_until_ready(train(1))
-
-
-def _make_train(
-    plans: points.Plans,
-    drawn: tuple[np.ndarray, np.ndarray],
-    *,
-    batch_size: int,
-    num_models: int,
-    devices: tuple[jax.Device, ...],
-) -> Callable[[int], Any]:
-    """`train(epochs) -> (state, finite)`, from the start."""
     learning = programs.Learning(
-        networks.make_network(plans.network, num_classes=NUM_CLASSES),
+        networks.make_network(plans.network, num_classes=records.NUM_CLASSES),
         options.static(dataclasses.replace(plans.training, batch_size=batch_size)),
         plans.defences.static,
         drawn[0].shape[1],
     )
     train = programs.make_train(learning, devices=devices)
-    records = types.Records(*map(jnp.asarray, drawn))
+    placed = types.Records(*map(jnp.asarray, drawn))
     rows = np.broadcast_to(np.arange(len(drawn[1]), dtype=np.int32), (num_models, len(drawn[1])))
     keys = jax.random.split(jax.random.key(0), num_models)
     hyper = jax.tree.map(lambda level: jnp.full(num_models, level, jnp.float32), plans.hyper)
     models = programs.Models(types.Shard(jnp.asarray(rows), jnp.ones(rows.shape, bool)), hyper, keys)
     states = train.start(keys)
-    return lambda epochs: train.advance(records, states, models, (0, epochs))
+    return lambda epochs: train.advance(placed, states, models, (0, epochs))
 
 
-def _loss(plans: points.Plans, drawn: tuple[np.ndarray, np.ndarray], *, batch_size: int, epochs: int) -> float:
+def _loss(plans: points.Plans, drawn: records.Records, *, batch_size: int, epochs: int) -> float:
     """The mean loss over all records that one model reaches, nothing dropped out."""
-    state, _ = _make_train(plans, drawn, batch_size=batch_size, num_models=1, devices=tuple(jax.devices()))(epochs)
-    apply_fn = networks.make_apply(networks.make_network(plans.network, num_classes=NUM_CLASSES))
+    state, _ = make_training(plans, drawn, batch_size=batch_size, num_models=1, devices=tuple(jax.devices()))(epochs)
+    apply_fn = networks.make_apply(networks.make_network(plans.network, num_classes=records.NUM_CLASSES))
     answers = apply_fn(jax.tree.map(lambda leaf: leaf[0], state.params), jnp.asarray(drawn[0]))
     return float(optax.softmax_cross_entropy_with_integer_labels(answers, jnp.asarray(drawn[1])).mean())

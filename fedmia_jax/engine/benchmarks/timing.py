@@ -104,16 +104,17 @@ class Row:
 
 def measure(suite: Suite) -> list[Row]:
     """Measures the cases of a suite; every turn calls each once, so that all see the same machine."""
-    if suite.together:
-        turns, firsts, floors = _in_turns(suite.cases, suite.floor)
-    else:
-        alone = [_in_turns([case], None) for case in suite.cases]
-        turns = [
-            {name: seconds for part, _, _ in alone for name, seconds in part[turn].items()} for turn in range(TURNS)
-        ]
-        firsts = {name: seconds for _, part, _ in alone for name, seconds in part.items()}
-        floors = []
-    medians = {case.name: statistics.median(turn[case.name] for turn in turns) for case in suite.cases}
+    turns: dict[str, list[float]] = {case.name: [] for case in suite.cases}
+    firsts: dict[str, float] = {}
+    floors: list[float] = []
+    for cases in [suite.cases] if suite.together else [[case] for case in suite.cases]:
+        calls = {case.name: case.make() for case in cases}
+        firsts |= {name: seconds_of(call) for name, call in calls.items()}
+        for _ in range(TURNS):
+            for case in cases:
+                turns[case.name].append(seconds_of(calls[case.name]) / case.steps)
+            floors += [suite.floor()] if suite.floor else []
+    medians = {name: statistics.median(seconds) for name, seconds in turns.items()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     device = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
     return [
@@ -122,7 +123,7 @@ def measure(suite: Suite) -> list[Row]:
             case=case.name,
             batch_size=suite.batch_size,
             models=case.models,
-            seconds=tuple(turn[case.name] for turn in turns),
+            seconds=tuple(turns[case.name]),
             first_seconds=firsts[case.name],
             times_first=medians[suite.cases[0].name] / medians[case.name],
             of_ceiling=statistics.median(floors) / medians[case.name] if floors else None,
@@ -132,19 +133,6 @@ def measure(suite: Suite) -> list[Row]:
         )
         for case in suite.cases
     ]
-
-
-def _in_turns(
-    cases: Sequence[Case], floor: Callable[[], float] | None
-) -> tuple[list[dict[str, float]], dict[str, float], list[float]]:
-    """Seconds of a step by turn and case, of each first call, and of the floor by turn."""
-    calls = {case.name: case.make() for case in cases}
-    firsts = {name: seconds_of(call) for name, call in calls.items()}
-    turns, floors = [], []
-    for _ in range(TURNS):
-        turns.append({case.name: seconds_of(calls[case.name]) / case.steps for case in cases})
-        floors += [floor()] if floor else []
-    return turns, firsts, floors
 
 
 def seconds_of(call: Callable[[], Any]) -> float:
