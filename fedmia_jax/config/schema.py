@@ -117,7 +117,12 @@ def admit(field: str, value: Any) -> None:
 
 def fields() -> dict[str, options.Declaration]:
     """Returns every field by its dotted name, in the order of the groups."""
-    return _fields(tuple(tuple(groups.values()) for groups in _admitted.values()))
+    return _fields(_foreign())
+
+
+def _foreign() -> tuple[tuple[type, ...], ...]:
+    """Options of the foreign things that are named, by registry."""
+    return tuple(tuple(groups.values()) for groups in _admitted.values())
 
 
 @functools.cache
@@ -136,7 +141,7 @@ def _fields(admitted: tuple[tuple[type, ...], ...]) -> dict[str, options.Declara
 
 def traced() -> tuple[str, ...]:
     """Returns the dotted names of the fields that compiled programs take as arguments."""
-    return _traced(tuple(tuple(groups.values()) for groups in _admitted.values()))
+    return _traced(_foreign())
 
 
 @functools.cache

@@ -42,19 +42,9 @@ def study(
     advance(chunk.steps)
 
 
-def score(
-    place: lab.Lab,
-    planned: plan.Plan,
-    chunk: chunks.Chunk,
-    draft: artifacts.Draft,
-    devices: tuple[jax.Device, ...],
-    advance: Callable[[float], None],
-) -> None:
+def score(planned: plan.Plan, kept: artifacts.Artifacts, task: tasks.Audit) -> None:
     """Calls the programs of one piece of the audit of a point, and makes nothing of what they say."""
-    del draft, devices
-    task: tasks.Audit = chunk.tasks[0]
-    api.score(_scorer(planned, place.workdir.artifacts, task.replicates), task.piece)
-    advance(chunk.steps)
+    api.score(_scorer(planned, kept, task.replicates), task.piece)
 
 
 def read(planned: plan.Plan, kept: artifacts.Artifacts, every_run: Sequence[runs.Run]) -> findings.Findings:

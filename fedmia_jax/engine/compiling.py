@@ -21,6 +21,7 @@ from fedmia_jax.engine import (
     kinds,
     lab,
     outline,
+    plan,
     planning,
     progress,
     runs,
@@ -98,9 +99,13 @@ class Compiler:
     stage: str = ""
     floor: int = 0
     training: Compiled | None = None  # the program that the models of the present group train by
-    results: dict[Any, Any] = dataclasses.field(default_factory=dict)
-    compiled: dict[Any, Compiled] = dataclasses.field(default_factory=dict)
+    seen: dict[Any, tuple[Compiled, Any]] = dataclasses.field(default_factory=dict)  # with what stands for the result
     texts: dict[str, Compiled] = dataclasses.field(default_factory=dict)
+
+    @property
+    def programs(self) -> list[Compiled]:
+        """All that were compiled, in the order of their first use."""
+        return list(dict.fromkeys(made for made, _ in self.seen.values()))
 
     def run(self, program: jax.stages.Wrapped, args: tuple[Any, ...], static: Mapping[str, Any]) -> Any:
         """Compiles a program for the topology; returns ones in the shape of its result."""
@@ -113,24 +118,35 @@ class Compiler:
         )
         precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
         mark = (program, structure, marks, tuple(sorted(static.items())), precision)
-        if mark not in self.results:
-            results = []
+        if mark not in self.seen:
+            self.seen[mark] = self._call(program, leaves, structure, structs, static)
+        made, result = self.seen[mark]
+        if made.name == TRAINS:
+            self.training = made
+        return result
 
-            def flat(*leaves: Any) -> Any:
-                made, of_result = jax.tree.flatten(program(*jax.tree.unflatten(structure, leaves), **static))
-                results.append(of_result)
-                return made
+    def _call(
+        self,
+        program: jax.stages.Wrapped,
+        leaves: Sequence[Any],
+        structure: Any,
+        structs: Sequence[Any],
+        static: Mapping[str, Any],
+    ) -> tuple[Compiled, Any]:
+        """Compiles a program that has not been seen; returns it, and ones in the shape of its result."""
+        results = []
 
-            shapes = jax.eval_shape(flat, *structs)
-            with jax.default_device(jax.local_devices(backend="cpu")[0]):  # the programs' own devices are not there
-                ones = [jnp.ones(leaf.shape, leaf.dtype) for leaf in shapes]
-            self.results[mark] = jax.tree.unflatten(results[0], ones)
-            models = -(-leaves[-1].shape[0] // static["num_devices"]) if "num_devices" in static else 1
-            name = program.__name__  # type: ignore[attr-defined]
-            self.compiled[mark] = self._compile(name, jax.jit(flat), structs, models)
-        if self.compiled[mark].name == TRAINS:
-            self.training = self.compiled[mark]
-        return self.results[mark]
+        def flat(*leaves: Any) -> Any:
+            made, of_result = jax.tree.flatten(program(*jax.tree.unflatten(structure, leaves), **static))
+            results.append(of_result)
+            return made
+
+        shapes = jax.eval_shape(flat, *structs)
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):  # the programs' own devices are not there
+            ones = [jnp.ones(leaf.shape, leaf.dtype) for leaf in shapes]
+        models = -(-leaves[-1].shape[0] // static["num_devices"]) if "num_devices" in static else 1
+        name = program.__name__  # type: ignore[attr-defined]
+        return self._compile(name, jax.jit(flat), structs, models), jax.tree.unflatten(results[0], ones)
 
     def _compile(self, name: str, program: jax.stages.Wrapped, structs: Sequence[Any], models: int) -> Compiled:
         """Compiles a program, and reads what came of it."""
@@ -202,15 +218,23 @@ def estimate(
                 for chunk in todo:
                     compiler.training = None
                     compiler.floor = tasks.params_nbytes(chunk.tasks[0].run)
-                    draft: Any = in_memory.Draft(1)
-                    devices = place.devices if chunk.wide else place.devices[:1]
-                    call = kind.call or kind.compute
-                    contract.compute_chunk(place, planned, call, chunk, draft, devices, lambda steps: None)
+                    draft = _walk(place, planned, kind, chunk)
                     drafts.update((unit.fingerprint, draft) for unit in chunk.group)
                     updates += sum(unit.steps for unit in chunk.group) if chunk.group[0].num_models else 0.0
                     seconds += _training_seconds(chunk, compiler.training, topology)
                     advance(1)
-    return Estimate(topology, list(dict.fromkeys(compiler.compiled.values())), updates, seconds)
+    return Estimate(topology, compiler.programs, updates, seconds)
+
+
+def _walk(place: lab.Lab, planned: plan.Plan, kind: kinds.Kind, chunk: chunks.Chunk) -> in_memory.Draft:
+    """Calls the programs of a chunk; returns what it would leave, of one unit."""
+    draft: Any = in_memory.Draft(1)
+    devices = place.devices if chunk.wide else place.devices[:1]
+    if kind.call is not None:
+        kind.call(planned, place.workdir.artifacts, chunk.tasks[0])
+    else:
+        contract.compute_chunk(place, planned, kind.compute, chunk, draft, devices, lambda steps: None)
+    return draft
 
 
 def _training_seconds(chunk: chunks.Chunk, training: Compiled | None, topology: topologies.Topology) -> float:

@@ -12,6 +12,7 @@ from fedmia_jax.storage import artifacts
 Compute = Callable[
     [lab.Lab, plan.Plan, chunks.Chunk, artifacts.Draft, tuple[jax.Device, ...], Callable[[float], None]], None
 ]
+Call = Callable[[plan.Plan, artifacts.Artifacts, Any], None]
 Needs = Callable[[plan.Plan, Any], Iterable[needs.Need]]
 
 
@@ -23,13 +24,13 @@ class Kind:
       task: its class, which also has its name and says what its outcome depends on.
       compute: how a chunk of such tasks is computed.
       needs: `needs(planned, task)` names all that computing the task reads of earlier outcomes.
-      call: calls the programs of a chunk and does little else, where computing does; `compute` otherwise.
+      call: `call(planned, kept, task)` calls the programs of a task and does little else, where computing does.
     """
 
     task: type[tasks.Task]
     compute: Compute
     needs: Needs
-    call: Compute | None = None
+    call: Call | None = None
 
     @property
     def name(self) -> str:

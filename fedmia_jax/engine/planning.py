@@ -23,7 +23,7 @@ class Wanted:
     def __init__(self) -> None:
         self.tasks: dict[str, Any] = {}
         self.extras: dict[str, dict[Any, None]] = {}
-        self._digests: dict[tuple[int, ...], tuple[list[str], tuple[np.ndarray | None, ...]]] = {}
+        self._digests: dict[tuple[Any, ...], tuple[list[str], tuple[np.ndarray, ...]]] = {}
 
     def add(self, mark: str, task: tasks.Task, extra: Any = None) -> str:
         """Enters a task under its fingerprint, and one more thing that is wanted of it; returns the fingerprint."""
@@ -35,15 +35,15 @@ class Wanted:
 
     def digest(self, *arrays: np.ndarray) -> str:
         """Returns a hash of arrays that nobody changes; points of a sweep share what they drew, which is read once."""
-        return self._kept(arrays, lambda: [digest(*arrays)])[0]
+        return self._kept("together", arrays, lambda: [digest(*arrays)])[0]
 
     def digests(self, array: np.ndarray) -> list[str]:
         """Returns a hash of every row of an array that nobody changes."""
-        return self._kept((array, None), lambda: [digest(row) for row in array])
+        return self._kept("by row", (array,), lambda: [digest(row) for row in array])
 
-    def _kept(self, arrays: tuple[np.ndarray | None, ...], make: Callable[[], list[str]]) -> list[str]:
+    def _kept(self, how: str, arrays: tuple[np.ndarray, ...], make: Callable[[], list[str]]) -> list[str]:
         """Hashes of arrays, which are kept with them, so that no other arrays come to be known by the same numbers."""
-        known = tuple(map(id, arrays))
+        known = (how, *map(id, arrays))
         if known not in self._digests:
             self._digests[known] = make(), arrays
         return self._digests[known][0]
