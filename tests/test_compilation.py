@@ -1,5 +1,6 @@
 """The door between functions and compiled programs."""
 
+import pathlib
 import threading
 
 import jax
@@ -33,3 +34,9 @@ def test_a_target_gets_all_calls_of_its_thread_and_no_other():
     assert seen == [("double", (5,), {})]
     assert elsewhere == [(jax.default_backend(), 10)]
     assert program(5) == 10
+
+
+def test_nothing_is_compiled_by_another_door():
+    package = pathlib.Path(compilation.__file__).parent
+    named = {str(path.relative_to(package)) for path in package.rglob("*.py") if "jax.jit" in path.read_text()}
+    assert named == {"compilation.py", "engine/compiling.py"}

@@ -7,23 +7,13 @@ import pathlib
 import numpy as np
 import polars as pl
 import pytest
+from toys import flags as small
 
 import launch
 from fedmia_jax import attacks, data, defenses, protocols
 from fedmia_jax.config import parsing, schema
 from fedmia_jax.engine import points
 from fedmia_jax.storage import artifacts
-
-SMALL = [
-    "--config.data.num_federation=100",
-    "--config.data.num_test=100",
-    "--config.model.hidden=8",
-    "--config.federation.nodes=2",
-    "--config.federation.cycles=2",
-    "--config.federation.local_epochs=2",
-    "--config.shadow.count=2",
-    "--config.data.name=toys.reader:TOY",
-]
 
 
 @pytest.fixture
@@ -34,7 +24,7 @@ def command(launched, quick_compilation):
     def call(*args: str) -> tuple[int, str, str]:
         attack = [] if any("attack.names" in arg for arg in args) else ["--config.attack.names=('loss',)"]
         with quick_compilation():
-            return launched(config, "--workdir=run", *SMALL, *attack, *args)
+            return launched(config, "--workdir=run", *small.SMALL, *attack, *args)
 
     return call
 

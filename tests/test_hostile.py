@@ -11,19 +11,15 @@ import zlib
 
 import numpy as np
 import pytest
+from toys import flags as small
 
 import launch
 
 ROOT = pathlib.Path(launch.__file__).resolve().parent
 SMALL = [
-    "--config.data.name=toys.reader:TOY",
-    "--config.data.num_federation=100",
-    "--config.data.num_test=100",
-    "--config.model.hidden=8",
-    "--config.federation.nodes=2",
+    *small.SMALL,
     "--config.federation.cycles=1",
     "--config.federation.local_epochs=1",
-    "--config.shadow.count=2",
     "--config.attack.names=('loss',)",
 ]
 

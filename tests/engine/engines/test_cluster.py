@@ -5,6 +5,7 @@ import pathlib
 
 import machines
 import pytest
+from toys import flags as small
 
 import launch
 from fedmia_jax import errors
@@ -15,18 +16,7 @@ from fedmia_jax.engine.engines import cluster, worker
 ROOT = pathlib.Path(launch.__file__).parent
 PACKAGES = {distribution.name for distribution in importlib.metadata.distributions()}
 needs_ray = pytest.mark.skipif("ray" not in PACKAGES, reason="Ray is not installed")
-SMALL = (
-    f"--config={ROOT}/configs/default.py",
-    "--config.data.name=toys.reader:TOY",
-    "--config.data.num_federation=100",
-    "--config.data.num_test=100",
-    "--config.model.hidden=8",
-    "--config.federation.nodes=2",
-    "--config.federation.cycles=2",
-    "--config.federation.local_epochs=2",
-    "--config.shadow.count=2",
-    "--config.attack.names=('loss',)",
-)
+SMALL = (f"--config={ROOT}/configs/default.py", *small.SMALL, "--config.attack.names=('loss',)")
 SWEPT = (*SMALL, "--config.sweep.training.batch_size=8,16,24,32")
 
 
