@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 import scipy.stats
 
@@ -126,3 +127,16 @@ def test_bad_settings_are_one_line(names, values, line):
         state(names, **values)
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
+
+
+def test_levels_of_many_fields_are_told_in_one_column():
+    """What a row sets otherwise than most rows; the defence has a column of its own."""
+    fields = ("defense.names", "defense.clip_norm", "defense.noise_multiplier", "defense.flip_probability")
+    usual = {"defense.names": "('a',)", "defense.clip_norm": 1.0, "defense.noise_multiplier": 1.0}
+    usual |= {"defense.flip_probability": 0.0, **dict.fromkeys(reported.COLUMNS, "x")}
+    rows = [usual, usual, usual | {"defense.noise_multiplier": 0.5}, usual | {"defense.flip_probability": 0.1}]
+    table = reported.make_table(pl.DataFrame(rows), swept=fields)
+    assert table.header == ["level", *reported.COLUMNS]
+    assert [row[0] for row in table.rows] == ["", "", "noise_multiplier 0.5", "flip_probability 0.1"]
+    few = reported.make_table(pl.DataFrame(rows), swept=fields[:2])
+    assert few.header == [*fields[:2], *reported.COLUMNS]

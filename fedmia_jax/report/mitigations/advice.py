@@ -121,7 +121,7 @@ def _recommend(levels: frontier.Levels, view: str) -> str:
 def _cost(level: frontier.Level) -> str:
     """What a level costs, in words."""
     lost = round(level.lost.value, 1)
-    return f"costs {lost:.1f} points" if lost > 0 else f"gains {0.0 - lost:.1f} points"
+    return f"costs {abs(lost):.1f} points" if lost >= 0 else f"gains {-lost:.1f} points"
 
 
 def _sure(level: frontier.Level, view: str) -> str:
