@@ -71,15 +71,14 @@ def attribute(scorer: scorers.Scorer, way: str) -> Iterator[dict[str, Any]]:
 
 def _count(
     scorer: scorers.Scorer,
-    rank: Callable[[federations.Observer], jax.Array],
+    rank: Callable[[Sequence[federations.Observer]], Iterator[np.ndarray]],
     observers: Sequence[federations.Observer],
 ) -> np.ndarray | None:
     """Confusion of some parties, i64[N, N]; None where one of them has nothing on a node that it attacks."""
     owners, nodes = np.asarray(scorer.arrays.owners), scorer.nodes
     counts = np.zeros((nodes, nodes), np.int64)
-    for observer in observers:
+    for observer, scores in zip(observers, rank(observers), strict=True):
         attacked = np.isin(np.arange(nodes), observer.attacked)
-        scores = np.asarray(rank(observer))
         if not np.isfinite(scores[:, attacked]).all():
             return None
         candidates = jnp.asarray(np.where(attacked[:, None], scores, -np.inf))
@@ -89,23 +88,24 @@ def _count(
     return counts
 
 
-def _ranker(scorer: scorers.Scorer, way: str) -> Callable[[federations.Observer], jax.Array] | None:
-    """`rank(observer) -> f32[S, N, M]`, how likely each node is to have held a record; None where nothing names it."""
-    num = scorer.num_targets
+def _ranker(
+    scorer: scorers.Scorer, way: str
+) -> Callable[[Sequence[federations.Observer]], Iterator[np.ndarray]] | None:
+    """`rank(observers)` yields how likely each node is to have held a record, f32[S, N, M]; None if none is named."""
 
-    def by_loss(observer: federations.Observer) -> jax.Array:
-        seen = zip(scorer.arrays.phi, scorer.known.known(observer.layout), observer.masks, strict=False)
-        return jnp.stack(
-            [
+    def by_loss(observers: Sequence[federations.Observer]) -> Iterator[np.ndarray]:
+        for observer in observers:
+            seen = zip(scorer.arrays.phi, scorer.known.known(observer.layout), observer.masks, strict=False)
+            losses = [
                 source_losses(jnp.asarray(phi), jnp.asarray(mask), jnp.asarray(schedule.visits))
                 for phi, schedule, mask in seen
             ]
-        )
+            yield np.stack(losses)
 
-    def by_attack(observer: federations.Observer) -> jax.Array:
-        score = scoring.score_nodes(scorer, way, observer.layout)
-        signal = scorer.signal(way, observer.layout)[:num]
-        return score(signal, scoring.sights(scorer, observer, num))[:, : scorer.nodes]
+    def by_attack(observers: Sequence[federations.Observer]) -> Iterator[np.ndarray]:
+        parties = [(observer, scorer.num_targets) for observer in observers]
+        for scores in scoring.score_nodes(scorer, way, parties):
+            yield scores[:, : scorer.nodes]
 
     if way == SOURCE_LOSS:
         return by_loss

@@ -5,8 +5,9 @@ pseudo-targets, references that no attack is fitted on and that thresholds are c
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +16,7 @@ from jaxtyping import Float
 
 from fedmia_jax import attacks
 from fedmia_jax.attacks import contract
-from fedmia_jax.audit import correction, evidence, federations, views
-
-NodeScores = Callable[[Any, Any], jax.Array]  # (phi f32[F, T, M], Sight) -> f32[F, N + 1, M]
+from fedmia_jax.audit import blocks, correction, evidence, federations, views
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,6 +48,13 @@ class Scored:
     answered: bool = False
 
 
+class Read(NamedTuple):
+    """What an attack reads of a block of B records, in a layout of P places."""
+
+    references: contract.KnownRecords  # to fit on
+    phi: Float[jax.Array, "F P B"]  # of targets and pseudo-targets
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scorer:
     """All that the scores of one audit come from.
@@ -62,8 +68,8 @@ class Scorer:
       reads: the name of the signal that each of them reads.
       key: of all fits.
       claim: which bound on epsilon stands by itself, and for how many the others are corrected.
-      fitted: what `score_nodes` has made, by attack and layout.
-      placed: what `references` and `signal` have made, by the name of the signal and the layout.
+      fitted: what `scoring` has made of an attack and may use once more, by attack and layout.
+      placed: what `read` has made and may use once more, by the name of the signal and the layout.
     """
 
     arrays: evidence.Evidence
@@ -74,10 +80,8 @@ class Scorer:
     reads: Mapping[str, str]
     key: jax.Array
     claim: correction.Claim
-    fitted: dict[str, dict[views.Layout, NodeScores]] = dataclasses.field(default_factory=dict)
-    placed: dict[tuple[str, views.Layout], tuple[contract.KnownRecords, jax.Array]] = dataclasses.field(
-        default_factory=dict
-    )
+    fitted: dict[str, dict[views.Layout, Any]] = dataclasses.field(default_factory=dict)
+    placed: dict[tuple[str, views.Layout], Read] = dataclasses.field(default_factory=dict)
 
     @property
     def nodes(self) -> int:
@@ -106,29 +110,30 @@ class Scorer:
         last = np.zeros_like(scored.last) if scored.answered else scored.last
         return None if arrays.correct is None else np.asarray(arrays.correct)[np.arange(self.num_targets), last]
 
-    def references(self, attack: str, layout: views.Layout = views.BY_VISIT) -> contract.KnownRecords:
-        """Returns what the references that an attack is fitted on say by its signal, in a layout."""
-        return self._placed(self.reads[attack], layout)[0]
+    @functools.cached_property
+    def row_blocks(self) -> list[blocks.Rows]:
+        """The rows of the records that are compared with references at a time."""
+        return _blocks(self.arrays)
 
-    def signal(self, attack: str, layout: views.Layout = views.BY_VISIT) -> Float[jax.Array, "F P M"]:
-        """Returns what an attack reads of targets and pseudo-targets, in a layout."""
-        return self._placed(self.reads[attack], layout)[1]
-
-    def _placed(self, name: str, layout: views.Layout) -> tuple[contract.KnownRecords, jax.Array]:
-        """One signal of the references to fit on, and of targets and pseudo-targets."""
-        if (name, layout) not in self.placed:
-            known, arrays = self.known, self.arrays.answers if layout.answered else self.arrays
-            assert arrays is not None
-            assert arrays.references is not None
-            fitted, pseudo = np.split(evidence.signal_of(arrays.references, name), [-evidence.PSEUDO_TARGETS])
-            scored = jnp.concatenate([jnp.asarray(evidence.signal_of(arrays, name)), jnp.asarray(pseudo)])
-            moved = [
-                jnp.asarray(phi) if layout.answered else federations.reorder(phi, known.places(layout, schedules))
-                for phi, schedules in ((jnp.asarray(fitted), known.fitted), (scored, known.scored))
-            ]
-            owners = jnp.asarray(arrays.references.owners[: -evidence.PSEUDO_TARGETS])
-            self.placed[name, layout] = (contract.KnownRecords(moved[0], owners), moved[1])
-        return self.placed[name, layout]
+    def read(self, attack: str, layout: views.Layout, rows: blocks.Rows) -> Read:
+        """Returns what an attack reads of a block, in a layout."""
+        name = self.reads[attack]
+        if (name, layout) in self.placed:
+            return self.placed[name, layout]
+        known, arrays = self.known, self.arrays.answers if layout.answered else self.arrays
+        assert arrays is not None
+        assert arrays.references is not None
+        fitted, pseudo = np.split(evidence.signal_of(arrays.references, name)[..., rows], [-evidence.PSEUDO_TARGETS])
+        scored = jnp.concatenate([jnp.asarray(evidence.signal_of(arrays, name)[..., rows]), jnp.asarray(pseudo)])
+        moved = [
+            jnp.asarray(phi) if layout.answered else federations.reorder(phi, known.places(layout, schedules))
+            for phi, schedules in ((jnp.asarray(fitted), known.fitted), (scored, known.scored))
+        ]
+        owners = jnp.asarray(arrays.references.owners[: -evidence.PSEUDO_TARGETS, rows])
+        read = Read(contract.KnownRecords(moved[0], owners), moved[1])
+        if len(self.row_blocks) == 1:
+            self.placed[name, layout] = read
+        return read
 
     def observed(self) -> Iterator[tuple[str, federations.Observer, int]]:
         """Yields every view of single parties with its parties and the nodes that they attack."""
@@ -230,4 +235,14 @@ def _make_setup(
 ) -> contract.Setup:
     """What attacks are made for, on the references of the evidence."""
     owners = np.zeros((1, 0), np.int32) if arrays.references is None else np.asarray(arrays.references.owners)
-    return contract.Setup(arrays.nodes, masks, before, visits, contract.Most.of(owners))
+    each = [contract.Most.of(owners[:, rows]) for rows in _blocks(arrays)]
+    most = contract.Most(max(of_block.held for of_block in each), max(of_block.outside for of_block in each))
+    return contract.Setup(arrays.nodes, masks, before, visits, most)
+
+
+def _blocks(arrays: evidence.Evidence) -> list[blocks.Rows]:
+    """The rows of the records that are compared with references at a time."""
+    if arrays.references is None:
+        return [slice(None)]
+    num_references, num_snapshots, num_records = arrays.references.phi.shape
+    return blocks.cut(num_records, most=max(1, blocks.MOST_FLOATS // (num_references * num_snapshots)))

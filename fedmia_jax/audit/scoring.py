@@ -15,6 +15,8 @@ from fedmia_jax import compilation
 from fedmia_jax.attacks import contract, thresholds
 from fedmia_jax.audit import evidence, federations, rows, scorers, views
 
+MOST_BYTES = 2**28  # of the scores of a lot of parties
+
 
 def score_on_one_model(scorer: scorers.Scorer, name: str) -> Iterator[scorers.Scored]:
     """Yields an attack on one model, at the snapshot of each view that suits it best."""
@@ -41,36 +43,86 @@ def score_with_references(scorer: scorers.Scorer, name: str) -> Iterator[scorers
         yield from _together(scorer, name)
         return
     score = compilation.jit(lambda ready, phi: jax.lax.map(lambda each: attack.score(ready, each), phi))
+    prepare = compilation.jit(attack.prepare)
     for layout in scorer.layouts:
-        fitted, prepare = fit(scorer, name, layout), compilation.jit(attack.prepare)
         observed = [seen for seen in scorer.observed() if seen[1].layout == layout]
+        once = list(_fit_blocks(scorer, name, layout)) if len(scorer.row_blocks) == 1 else None
         for node in range(scorer.nodes + 1):
-            scores = np.asarray(score(prepare(fitted, jnp.int32(node)), scorer.signal(name, layout)))
+            by_block = [
+                np.asarray(score(prepare(fitted, jnp.int32(node)), phi))
+                for fitted, phi in once or _fit_blocks(scorer, name, layout)
+            ]
             observers = [(view, observer) for view, observer, attacked in observed if attacked == node]
-            yield from _alone(scorer, name, node, observers, scores, layout)
+            yield from _alone(scorer, name, node, observers, _joined(scorer, by_block), layout)
 
 
-def fit(scorer: scorers.Scorer, name: str, layout: views.Layout) -> Any:
-    """Fits an attack on the references."""
-    return compilation.jit(scorer.attack(name, layout).fit)(scorer.key, scorer.references(name, layout))
+def score_nodes(
+    scorer: scorers.Scorer, name: str, parties: Sequence[tuple[federations.Observer, int]]
+) -> Iterator[np.ndarray]:
+    """Yields what some parties say by an attack on several snapshots, f32[F, N + 1, M], the union last.
 
-
-def score_nodes(scorer: scorers.Scorer, name: str, layout: views.Layout) -> scorers.NodeScores:
-    """Returns `score(phi [F, P, M], Sight) -> f32[F, N + 1, M]` of an attack on several snapshots, fitted once.
-
-    The leaves of what is seen have a leading axis F where federations go in different orders.
+    Args:
+      scorer: the evidence and the attacks with references.
+      name: of the attack.
+      parties: each with F, the first federations that it says something of.
     """
-    made = scorer.fitted.setdefault(name, {})
-    if layout not in made:
-        attack, fitted = scorer.attack(name, layout), fit(scorer, name, layout)
-        prepare, alike = compilation.jit(attack.prepare), scorer.known.alike and layout.ordered
-        ready = [prepare(fitted, jnp.int32(node)) for node in range(scorer.nodes)]
-        made[layout] = functools.partial(_over_nodes(attack, alike=alike), ready)
-    return made[layout]
+    nbytes = [4 * count * (scorer.nodes + 1) * scorer.arrays.phi.shape[2] for _, count in parties]
+    lots = np.cumsum(nbytes) // MOST_BYTES if len(scorer.row_blocks) > 1 else np.arange(len(parties))
+    for lot in np.unique(lots):  # what is fitted on several blocks serves a lot of parties, and is forgotten
+        yield from _score_lot(
+            scorer, name, [party for party, of_party in zip(parties, lots, strict=True) if of_party == lot]
+        )
 
 
-def sights(scorer: scorers.Scorer, observer: federations.Observer, count: int) -> contract.Sight:
-    """Returns what a party sees of the first federations, as `score_nodes` takes it."""
+def _score_lot(
+    scorer: scorers.Scorer, name: str, parties: Sequence[tuple[federations.Observer, int]]
+) -> list[np.ndarray]:
+    """What some parties say, f32[F, N + 1, M] each."""
+    by_party: list[list[np.ndarray]] = [[] for _ in parties]
+    for layout in dict.fromkeys(observer.layout for observer, _ in parties):
+        alike = scorer.known.alike and layout.ordered
+        score = _over_nodes(scorer.attack(name, layout), alike=alike)
+        asking = [index for index, (observer, _) in enumerate(parties) if observer.layout == layout]
+        for ready, phi in _ready_blocks(scorer, name, layout):
+            for index in asking:
+                observer, count = parties[index]
+                by_party[index].append(np.asarray(score(ready, phi[:count], _sights(scorer, observer, count))))
+    return [_joined(scorer, by_block) for by_block in by_party]
+
+
+def _ready_blocks(scorer: scorers.Scorer, name: str, layout: views.Layout) -> Iterator[tuple[list[Any], jax.Array]]:
+    """An attack on several snapshots as it is ready for each node, and what it scores, block by block."""
+    made, prepare = scorer.fitted.setdefault(name, {}), compilation.jit(scorer.attack(name, layout).prepare)
+    if layout in made:
+        yield made[layout]
+        return
+    for fitted, phi in _fit_blocks(scorer, name, layout):
+        ready = [prepare(fitted, jnp.int32(node)) for node in range(scorer.nodes)], phi
+        if len(scorer.row_blocks) == 1:
+            made[layout] = ready
+        yield ready
+
+
+def _fit_blocks(scorer: scorers.Scorer, name: str, layout: views.Layout) -> Iterator[tuple[Any, jax.Array]]:
+    """An attack as it is fitted on the references, and what it scores, block by block."""
+    fit = compilation.jit(scorer.attack(name, layout).fit)
+    for block in scorer.row_blocks:
+        read = scorer.read(name, layout, block)
+        yield fit(scorer.key, read.references), read.phi
+
+
+def _joined(scorer: scorers.Scorer, by_block: Sequence[np.ndarray]) -> np.ndarray:
+    """Scores [..., M] of all records from those of blocks."""
+    if len(by_block) == 1:
+        return by_block[0]
+    joined = np.empty((*by_block[0].shape[:-1], scorer.arrays.phi.shape[2]), by_block[0].dtype)
+    for block, scores in zip(scorer.row_blocks, by_block, strict=True):
+        joined[..., block] = scores
+    return joined
+
+
+def _sights(scorer: scorers.Scorer, observer: federations.Observer, count: int) -> contract.Sight:
+    """What a party sees of the first federations, with a leading axis F where these go in different orders."""
     if scorer.known.alike and observer.layout.ordered:
         schedule = scorer.known.scored[0]
         return federations.make_sight(schedule, observer.masks[0], np.arange(len(schedule)))
@@ -131,25 +183,23 @@ def _alone(
 
 def _together(scorer: scorers.Scorer, name: str) -> Iterator[scorers.Scored]:
     """Every view and node that it suffices for; coalitions by the dozen go without a threshold."""
-    num = scorer.num_targets
+    num, asking = scorer.num_targets, []
     for view, observers in scorer.observers.items():
         many = scorers.is_many(view)
         if many and not scorer.compared[name].by_the_dozen:
             continue
-        for observer in observers:
-            enough = _sufficient(scorer, name, observer)
-            if not enough:
-                continue
-            count, score = num if many else len(scorer.known.scored), score_nodes(scorer, name, observer.layout)
-            signal = scorer.signal(name, observer.layout)[:count]
-            scores = np.asarray(score(signal, sights(scorer, observer, count)))
-            last = np.array([np.flatnonzero(mask)[-1] for mask in observer.masks[:num]])
-            for node in enough:
-                limit = float("nan") if many else _threshold(scorer, node, scores[num:, node])
-                limits, answered = np.full(num, limit), observer.layout.answered
-                yield scorers.Scored(
-                    name, view, observer.name, node, None, last, scores[:num, node], limits, answered=answered
-                )
+        attacked = [(view, observer, _sufficient(scorer, name, observer)) for observer in observers]
+        asking += [party for party in attacked if party[2]]
+    counts = [num if scorers.is_many(view) else len(scorer.known.scored) for view, _, _ in asking]
+    parties = [(observer, count) for (_, observer, _), count in zip(asking, counts, strict=True)]
+    for (view, observer, enough), scores in zip(asking, score_nodes(scorer, name, parties), strict=True):
+        last = np.array([np.flatnonzero(mask)[-1] for mask in observer.masks[:num]])
+        for node in enough:
+            limit = float("nan") if scorers.is_many(view) else _threshold(scorer, node, scores[num:, node])
+            limits, answered = np.full(num, limit), observer.layout.answered
+            yield scorers.Scored(
+                name, view, observer.name, node, None, last, scores[:num, node], limits, answered=answered
+            )
 
 
 def _sufficient(scorer: scorers.Scorer, name: str, observer: federations.Observer) -> list[int]:

@@ -13,6 +13,7 @@ from fedmia_jax.attacks import trajectory
 from fedmia_jax.audit import (
     api,
     attribution,
+    blocks,
     coalitions,
     correction,
     evidence,
@@ -388,3 +389,45 @@ def test_the_key_alone_decides_what_is_drawn(arrays, monkeypatch, quick_compilat
         )
     assert first.intervals.equals(again.intervals)
     assert not first.intervals.equals(other.intervals)
+
+
+def take_records(arrays, rows_taken):
+    """The evidence of some records alone."""
+    references = dataclasses.replace(
+        arrays.references,
+        phi=arrays.references.phi[..., rows_taken],
+        owners=arrays.references.owners[:, rows_taken],
+        signals={name: signal[..., rows_taken] for name, signal in arrays.references.signals.items()},
+    )
+    return dataclasses.replace(
+        arrays,
+        phi=arrays.phi[..., rows_taken],
+        owners=arrays.owners[:, rows_taken],
+        references=references,
+        correct=None,
+        model_scores={},
+        signals={name: signal[..., rows_taken] for name, signal in arrays.signals.items()},
+    )
+
+
+@pytest.mark.parametrize("name", ["lira_online", "rmia_offline", "delta_phi", "sequence_lira", "stacked"])
+def test_records_in_blocks_say_what_each_block_says_alone(
+    make_evidence, make_scorer, monkeypatch, quick_compilation, name
+):
+    arrays, parties = make_evidence(CYCLIC, num_records=600), ("outsider", "coordinator", "all_coalitions:2")
+    monkeypatch.setattr(blocks, "MOST_FLOATS", 300 * arrays.references.phi.shape[0] * len(CYCLIC))
+    monkeypatch.setattr(blocks, "RUN", 50)
+    monkeypatch.setattr(scoring, "MOST_BYTES", 2**14)  # so that parties come in several lots
+    whole = make_scorer(arrays, (name,), parties)
+    second = whole.row_blocks[1]
+    assert [len(rows_of_block) for rows_of_block in whole.row_blocks] == [300, 300]
+    alone = make_scorer(take_records(arrays, second), (name,), parties)
+    assert alone.row_blocks == [slice(None)]
+    with quick_compilation():
+        pairs = zip(*(scoring.score_with_references(each, name) for each in (whole, alone)), strict=True)
+        for of_whole, of_block in pairs:
+            assert (of_whole.view, of_whole.party, of_whole.node) == (of_block.view, of_block.party, of_block.node)
+            np.testing.assert_allclose(of_whole.scores[:, second], of_block.scores, rtol=1e-3, atol=1e-3)
+        named = [list(attribution.attribute(each, name)) for each in (whole, alone)]
+    assert [{**row, "count": 0} for row in named[0]] == [{**row, "count": 0} for row in named[1]]
+    assert sum(row["count"] for row in named[0]) >= sum(row["count"] for row in named[1])
