@@ -119,8 +119,12 @@ def work(listener: Listener) -> None:
     width = None if listener.isatty() else LOG_WIDTH
     console = rich.console.Console(file=listener, width=width, markup=False)  # type: ignore[arg-type]
     compiles = values.mode == "compile"
-    with engines.start(values.engine, address=values.ray_address, num_cpu_devices=values.cpu_devices) as engine:
+    address = values.ray_address or values.coordinator
+    job: dict[str, Any] = {name: values[name].value for name in ("num_processes", "process_id")}
+    given = {name: value for name, value in job.items() if value is not None}
+    with engines.start(values.engine, address=address, num_cpu_devices=values.cpu_devices, **given) as engine:
         devices.start(engine.num_cpu_devices, only_cpu=engine.only_cpu or compiles, remember=not compiles)
+        console.quiet = not engine.leads()
         modes: dict[str, Callable[..., None]] = {
             "run": functools.partial(run, engine=engine),
             "report": show,
@@ -148,6 +152,11 @@ def run(values: flags.FlagValues, console: rich.console.Console, *, engine: cont
     datasets = list({run.dataset.fingerprint: run.dataset for run in every_run}.values())
     title = dataset.join_titles(datasets)
     memory = {"budget": to_bytes(values.memory_gib), "keep_models": values.keep_models}
+    strict = len(swept.points) == 1
+    if engine.follow is not None and not engine.leads():
+        if not values.dry_run:
+            engine.follow(every_run, strict=strict, **memory)
+        return
     described = workdirs.describe(swept.settings, [point.values for point in swept.points])
     prints = [records.fingerprint for records in datasets]
     path = values.workdir or pathlib.Path("runs") / f"{config_name(values)}-{workdirs.identify(described, prints)}"
@@ -159,9 +168,9 @@ def run(values: flags.FlagValues, console: rich.console.Console, *, engine: cont
         return
     with workdirs.open_workdir(path, described, records=prints, title=title, warn=shown.warn) as workdir:
         console.print(f"{title}\nresults in {workdir.path}", highlight=False, soft_wrap=True)
-        place = lab.Lab(workdir, shown, strict=len(swept.points) == 1, **memory)
+        place = lab.Lab(workdir, shown, strict=strict, **memory)
         try:
-            results = experiment.run(place, every_run, engine.compute)
+            results = experiment.run(place, every_run, engine)
             workdir.write_results(results)
             with shown.stage("tables and figures"):
                 report.write(workdir, results, title=title, console=console, swept=swept.names)

@@ -274,8 +274,8 @@ def run_sweep() -> Callable[..., tuple[list[runs.Run], pl.DataFrame]]:
         every_run = [every_run[index] for index in (range(len(every_run)) if only is None else only)]
         shown = progress.Progress(rich.console.Console(file=io.StringIO()))
         with workdirs.open_workdir(path, described, records=prints, title="test") as workdir, compiled_quickly():
-            strict, compute = options.pop("strict", len(swept.points) == 1), options.pop("compute", local.compute)
-            return every_run, experiment.run(lab.Lab(workdir, shown, strict=strict, **options), every_run, compute)
+            strict, engine = options.pop("strict", len(swept.points) == 1), options.pop("engine", local.ENGINE)
+            return every_run, experiment.run(lab.Lab(workdir, shown, strict=strict, **options), every_run, engine)
 
     return run
 

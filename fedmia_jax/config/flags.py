@@ -19,7 +19,7 @@ from fedmia_jax.config import parsing, schema, sweeps
 SWEEP_FLAG = re.compile(r"--?config\.sweep\.([^=]+)=(.*)", re.DOTALL)
 FILE_FLAG = re.compile(r"(--?config)=(.*)", re.DOTALL)
 MODES = ("run", "report", "benchmark", "prepare", "compile")
-ENGINES = ("local", "ray")
+ENGINES = ("local", "ray", "distributed")
 MOST_DEVICES = 256  # XLA host devices; each takes threads and memory before anything runs
 MOST_MEMORY = 1e6  # GiB
 
@@ -38,20 +38,7 @@ def make_flags(default_config: str) -> flags.FlagValues:
     flags.DEFINE_string(
         "topology", None, "Devices that --mode=compile compiles for: v5e:2x2, h100.", flag_values=values
     )
-    flags.DEFINE_enum(
-        "engine", "local", ENGINES, "Where --mode=run computes: this machine, or a Ray cluster.", flag_values=values
-    )
-    flags.DEFINE_string(
-        "ray_address", None, "Cluster of --engine=ray: auto, HOST:PORT. Default: starts a Ray here.", flag_values=values
-    )
-    flags.DEFINE_integer(
-        "cpu_devices",
-        None,
-        "XLA host devices of a process on a CPU. Default: one a core; with --engine=ray 1.",
-        lower_bound=1,
-        upper_bound=MOST_DEVICES,
-        flag_values=values,
-    )
+    _define_engine(values)
     flags.DEFINE_float(
         "memory_gib",
         4.0,
@@ -65,6 +52,36 @@ def make_flags(default_config: str) -> flags.FlagValues:
     flags.DEFINE_bool("keep_models", False, "Keep the models of all hand-offs in the workdir.", flag_values=values)
     flags.DEFINE_bool("help", False, "Show this help.", flag_values=values)
     return values
+
+
+def _define_engine(values: flags.FlagValues) -> None:
+    """Adds the flags of who computes."""
+    flags.DEFINE_enum(
+        "engine",
+        "local",
+        ENGINES,
+        "Where --mode=run computes: this machine, a Ray cluster, or all processes of a JAX job (TPU slice, Slurm).",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "ray_address", None, "Cluster of --engine=ray: auto, HOST:PORT. Default: starts a Ray here.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "coordinator",
+        None,
+        "First process of --engine=distributed: HOST:PORT. Default: found by JAX, as the next two.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("num_processes", None, "Processes of --engine=distributed.", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.", lower_bound=0, flag_values=values)
+    flags.DEFINE_integer(
+        "cpu_devices",
+        None,
+        "XLA host devices of a process on a CPU. Default: one a core; with --engine=ray 1.",
+        lower_bound=1,
+        upper_bound=MOST_DEVICES,
+        flag_values=values,
+    )
 
 
 def parse(argv: Sequence[str], *, home: pathlib.Path) -> flags.FlagValues:
@@ -99,8 +116,22 @@ def check_engine(values: flags.FlagValues) -> None:
     """Raises where what is asked of an engine is not what it does."""
     if values.ray_address is not None and values.engine != "ray":
         raise errors.InputError(f"--ray_address={values.ray_address}: only --engine=ray has an address; add it")
-    if values.engine == "ray" and values.mode != "run":
-        raise errors.InputError(f"--engine=ray: only --mode=run computes on a cluster, not --mode={values.mode}")
+    job = {name: getattr(values, name) for name in ("coordinator", "num_processes", "process_id")}
+    given = {name: value for name, value in job.items() if value is not None}
+    for name, value in given.items():
+        if values.engine != "distributed":
+            raise errors.InputError(f"--{name}={value}: only --engine=distributed has several processes; add it")
+    if 0 < len(given) < len(job):
+        missing = " and ".join(f"--{name}" for name in job if name not in given)
+        raise errors.InputError(f"{missing}: not set, but --{next(iter(given))} is; give all three, or none")
+    if given and values.process_id >= values.num_processes:
+        raise errors.InputError(
+            f"--process_id={values.process_id}: of {values.num_processes} processes; must be less, they begin at 0"
+        )
+    if values.engine != "local" and values.mode != "run":
+        raise errors.InputError(
+            f"--engine={values.engine}: only --mode=run computes on a cluster, not --mode={values.mode}"
+        )
 
 
 def find_file(word: str, home: pathlib.Path) -> str:

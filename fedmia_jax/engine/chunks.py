@@ -26,6 +26,7 @@ class Unit:
       steps: model updates, or an equivalent, for plans and bars.
       nbytes: memory while it is in work, in bytes.
       fixed_nbytes: memory that a device needs once, however many units it has, in bytes.
+      kept_nbytes: what is kept of it on disk, in bytes; what is small beside the rest is not counted.
       most: units that a device takes at a time, to be able to go on from there; 0 for no limit.
       alone: the unit fills all devices by itself.
       beside: the unit keeps one device busy at most, so that as many are worked on side by side as there are devices.
@@ -39,6 +40,7 @@ class Unit:
     steps: float
     nbytes: int
     fixed_nbytes: int = 0
+    kept_nbytes: int = 0
     most: int = 0
     alone: bool = False
     beside: bool = False
@@ -74,6 +76,10 @@ class Chunk:
     def nbytes(self) -> int:
         """Memory of its units, those that fill up counted too, beside what a device needs once."""
         return self.size * max(unit.nbytes for unit in self.units)
+
+    def nbytes_on(self, num_devices: int) -> int:
+        """Memory while it is in work on so many devices."""
+        return self.nbytes + num_devices * self.group[0].fixed_nbytes
 
 
 def make_groups(units: Sequence[Unit]) -> list[list[Unit]]:

@@ -50,7 +50,17 @@ def train(
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """A way through segments, from the last whose state was kept; every piece is kept as soon as it is there."""
+    """A way through segments, from the last whose state was kept; every piece is kept as soon as it is there.
+
+    Attributes:
+      place: where work is done.
+      chunk: what is computed.
+      draft: where pieces and states are kept.
+      advance: called with the model updates that are done.
+      lengths: of the segments, in any unit.
+      save_seconds: between two looks at the disk.
+      goes_on: somebody else goes on after the last segment, whose state is kept as well.
+    """
 
     place: lab.Lab
     chunk: chunks.Chunk
@@ -58,6 +68,7 @@ class Progress:
     advance: Advance
     lengths: Sequence[int]
     save_seconds: float = 0.0
+    goes_on: bool = False
 
     def run(self, state: Any, segment: Callable[[Any, Any], tuple[Any, dict[str, Any]]], segments: Sequence) -> None:
         """Goes through what is not done yet."""
@@ -71,7 +82,7 @@ class Progress:
             state, pieces = segment(state, bounds)
             for name, tree in pieces.items():
                 self.draft.write(name, tree)
-            last = number + 1 == len(segments)
+            last = number + 1 == len(segments) and not self.goes_on
             if not last and time.perf_counter() - saved >= self.save_seconds:
                 self.draft.save(number + 1, jax.device_get(state))
                 saved = time.perf_counter()

@@ -8,21 +8,35 @@ that the same command goes on where an earlier one stopped.
 import dataclasses
 from collections.abc import Sequence
 
+import jax
 import polars as pl
 
 from fedmia_jax import compilation, errors
-from fedmia_jax.engine import audits, chunks, collection, guarantees, kinds, lab, outline, plan, planning, runs, sizes
+from fedmia_jax.engine import (
+    ahead,
+    audits,
+    chunks,
+    collection,
+    guarantees,
+    kinds,
+    lab,
+    outline,
+    plan,
+    planning,
+    runs,
+    sizes,
+)
 from fedmia_jax.engine.engines import contract, local
 from fedmia_jax.storage import workdir as workdirs
 
 
-def run(place: lab.Lab, every_run: Sequence[runs.Run], compute: contract.ComputeStage = local.compute) -> pl.DataFrame:
+def run(place: lab.Lab, every_run: Sequence[runs.Run], engine: contract.Engine = local.ENGINE) -> pl.DataFrame:
     """Trains targets and shadows, fits the attacks, scores every snapshot.
 
     Args:
       place: workdir, devices and memory.
       every_run: what to run, of one or many points.
-      compute: of an engine, see `engines.contract.Engine`.
+      engine: who computes.
 
     Returns:
       The results, one row per (run, replicate, snapshot, attacked, attack, view); columns of `collection.SCHEMA`.
@@ -34,11 +48,17 @@ def run(place: lab.Lab, every_run: Sequence[runs.Run], compute: contract.Compute
     if not stated.is_empty():
         place.workdir.write_table(guarantees.NAME, stated)
     platform, devices = compilation.platform(), len(place.devices)
-    place.workdir.log(platform=platform, devices=devices, memory_gib=round(place.budget / 2**30, 3))
+    here = {"platform": platform, "devices": devices, "processes": jax.process_count()}
+    place.workdir.log(**here, memory_gib=round(place.budget / 2**30, 3))
     planned = planning.make_plan(every_run, keep_models=place.keep_models)
     sizes.check_units(planned.units, budget=place.budget)
-    for kind in kinds.KINDS:
-        _run_kind(place, planned, kind, planned.units[kind.name], compute)
+    stages = [(kind, _unfinished(place, planned.units[kind.name])) for kind in kinds.KINDS]
+    with ahead.working(place, planned, stages if engine.works_ahead else []) as stop_working_ahead:
+        for kind, todo in stages:
+            if kind.ahead is not None:
+                stop_working_ahead()
+            if todo:
+                _run_stage(place, planned, kind, todo, engine.compute)
     with place.stage("metrics", total=len(every_run)) as advance:
         table = collection.tabulate(planned, place.workdir.artifacts, advance)
     points = [
@@ -85,13 +105,15 @@ def explain(place: lab.Lab, every_run: Sequence[runs.Run]) -> outline.Outline:
     for stage, units in planned.units.items():
         rows += [_explain_group(place, stage, first) for first in first_chunks(place, units)]
     units = [unit for of_stage in planned.units.values() for unit in of_stage]
-    header = ["stage", "classes", "nodes", "epochs", "units", "models", "chunks", "devices", "MiB", "updates"]
+    header = ["stage", "classes", "nodes", "epochs", "units", "models", "chunks", "devices", "MiB", "updates", "disk"]
     points, models = len({collection.run_id(run) for run in every_run}), sum(unit.num_models for unit in units)
+    kept = sum(unit.kept_nbytes for unit in units) / 2**20
     caption = (
         f"{points:,} points, {len(every_run):,} runs, {len(rows)} groups; {models:,} models in "
         f"{sum(unit.steps for unit in units):,.0f} updates, on {len(place.devices)} devices within "
         f"{place.budget / 2**30:.2g} GiB.\nA group is one compiled program; points that agree share models and "
-        "attacks. MiB: memory\nof what is in work at once, beside the records and the libraries."
+        "attacks. MiB: memory\nof what is in work at once, beside the records and the libraries; disk: MiB of what is "
+        f"kept,\n{kept:,.0f} in all, beside attacks and tables, which are small."
     )
     return outline.Outline("Plan", header, rows, caption)
 
@@ -103,7 +125,7 @@ def _explain_group(place: lab.Lab, stage: str, first: chunks.Chunk) -> list[str]
     devices = 1
     if first.wide:
         devices = len(place.devices) if group[0].alone else min(first.size, len(place.devices))
-    memory = first.nbytes + devices * group[0].fixed_nbytes
+    memory = first.nbytes_on(devices)
     return [
         stage,
         str(group[0].task.run.dataset.num_classes),
@@ -114,17 +136,12 @@ def _explain_group(place: lab.Lab, stage: str, first: chunks.Chunk) -> list[str]
         str(devices),
         f"{memory / 2**20:,.0f}",
         f"{sum(unit.steps for unit in group):,.0f}" if models else "",
+        f"{sum(unit.kept_nbytes for unit in group) / 2**20:,.1f}" if group[0].kept_nbytes else "",
     ]
 
 
-def _run_kind(
-    place: lab.Lab,
-    planned: plan.Plan,
-    kind: kinds.Kind,
-    units: Sequence[chunks.Unit],
-    compute: contract.ComputeStage,
-) -> None:
-    """Computes what is not kept yet of one kind of task."""
+def _unfinished(place: lab.Lab, units: Sequence[chunks.Unit]) -> list[chunks.Chunk]:
+    """The chunks of a kind's units that are not kept yet."""
     kept = place.workdir.artifacts
     todo = []
     for chunk in chunks_of(place, units):
@@ -134,8 +151,17 @@ def _run_kind(
         elif missing:  # the others were done under another plan
             wide = chunk.wide and len(missing) >= len(place.devices)
             todo.append(dataclasses.replace(chunk, units=missing, size=len(missing), wide=wide))
-    if not todo:
-        return
+    return todo
+
+
+def _run_stage(
+    place: lab.Lab,
+    planned: plan.Plan,
+    kind: kinds.Kind,
+    todo: Sequence[chunks.Chunk],
+    compute: contract.ComputeStage,
+) -> None:
+    """Computes chunks of one kind of task."""
     models = sum(unit.num_models for chunk in todo for unit in chunk.units)
     title = f"{kind.name}: {models:,} models" if models else f"{kind.name}: {sum(len(c.units) for c in todo):,}"
     with place.stage(title, total=sum(chunk.steps for chunk in todo)) as advance:

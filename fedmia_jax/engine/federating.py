@@ -23,7 +23,7 @@ def federate(
     devices: execution.Devices,
     advance: execution.Advance,
 ) -> None:
-    """Runs federations cycle by cycle, and scores the snapshots of each before the next."""
+    """Scores the snapshots that are held, then runs federations cycle by cycle and scores those of each cycle."""
     federations: list[tasks.Federation] = chunk.tasks
     last = federations[0].run.plans.rounds.cycles - 1
     score = _make_score(place, planned, federations, devices, answered=False)
@@ -35,14 +35,30 @@ def federate(
             scored["answers"] = score_answers(cycle, jax.tree.map(lambda leaf: leaf[:, -1:], snapshots))
         return scored | ({"params": snapshots} if place.keep_models else {})
 
-    stack = _Stack(
-        every_run=[federation.run for federation in federations],
-        shards=[federation.shards for federation in federations],
-        group=[unit.task.shards for unit in chunk.group],
-        keys=jnp.stack([federation.key for federation in federations]),
-        orders=[federation.order for federation in federations],
-    )
-    _run_federations(place, chunk, draft, devices, advance, stack=stack, read=read)
+    for cycle in federations[0].run.plans.scored_cycles:
+        piece = _piece(cycle)
+        held = draft.held(piece)
+        if held is not None and piece not in draft.pieces:
+            draft.write(piece, read(cycle, jax.tree.map(lambda leaf: leaf[chunk.rows], held)))
+    _run_federations(place, chunk, draft, devices, advance, stack=_stack(chunk), read=read)
+
+
+def federate_ahead(
+    place: lab.Lab,
+    planned: plan.Plan,
+    chunk: chunks.Chunk,
+    draft: artifacts.Draft,
+    devices: execution.Devices,
+    advance: execution.Advance,
+) -> None:
+    """Runs federations cycle by cycle before there are attacks, and holds the snapshots for `federate` to score."""
+    del planned
+    _run_federations(place, chunk, draft, devices, advance, stack=_stack(chunk), read=None)
+
+
+def _piece(cycle: int) -> str:
+    """The piece that one cycle leaves, by its 0-based number."""
+    return f"c{cycle + 1}"
 
 
 def _make_score(
@@ -125,6 +141,18 @@ def _trained_on(shards: Sequence[pools.Shards], trainer: int) -> np.ndarray:
     return np.stack([of_shadow.indices[trainer][of_shadow.mask[trainer]] for of_shadow in shards])
 
 
+def _stack(chunk: chunks.Chunk) -> "_Stack":
+    """The federations of a chunk, side by side."""
+    federations: list[tasks.Federation] = chunk.tasks
+    return _Stack(
+        every_run=[federation.run for federation in federations],
+        shards=[federation.shards for federation in federations],
+        group=[unit.task.shards for unit in chunk.group],
+        keys=jnp.stack([federation.key for federation in federations]),
+        orders=[federation.order for federation in federations],
+    )
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Stack:
     """Federations of one shape, side by side."""
@@ -152,9 +180,12 @@ def _run_federations(
     advance: execution.Advance,
     *,
     stack: _Stack,
-    read: Callable[[int, types.Params], dict[str, Any]],
+    read: Callable[[int, types.Params], dict[str, Any]] | None,
 ) -> None:
-    """Federations of one shape; `read(cycle, snapshots [S, P, ...])` makes what is kept of a cycle."""
+    """Federations of one shape; `read(cycle, snapshots [S, P, ...])` makes what is kept of a cycle.
+
+    Without it the snapshots are held for who will read them.
+    """
     run = stack.every_run[0]
     plans, rounds = run.plans, run.plans.rounds
     batches = np.concatenate([-(-plans.trained(shards).sizes // plans.training.batch_size) for shards in stack.group])
@@ -166,32 +197,43 @@ def _run_federations(
         skip_empty=bool(batches.min() < batches.max()),
     )
     records, models = place.records(run.dataset, devices), stack.models()
-    orders, positions = np.stack(stack.orders), plans.snapshots_per_cycle
+    orders = np.stack(stack.orders)
 
     def play(state: Any, cycle: int) -> tuple[Any, Any]:
         order = orders[:, cycle : cycle + 1]
         final = cycle + 1 == rounds.cycles
         state, snapshots, finite = federation.advance(records, state, models, order, rounds.local_epochs, cycle, final)
-        finite = np.asarray(finite, bool)
-        if finite.shape[1] != positions:
-            raise errors.InputError(
-                f"federation.kind={rounds.kind!r}: a round leaves {finite.shape[1]} snapshots, its schedule names "
-                f"{positions}; they must agree"
-            )
-
-        def where(row: int) -> str:
-            first = cycle * positions + int(np.argmin(finite[row]))
-            return f"at snapshot {plans.make_schedule(stack.orders[row]).label(first)}"
-
-        execution.check_finite(place, chunk, np.all(finite, axis=1), where)
+        _check_snapshots(place, chunk, stack, cycle, np.asarray(finite, bool))
         return state, snapshots
 
     def segment(state: Any, cycles: range) -> tuple[Any, dict[str, Any]]:
         for cycle in cycles:
             state, snapshots = play(state, cycle)
-        return state, {f"c{cycles.stop}": read(cycles.stop - 1, snapshots)}
+        piece = _piece(cycles.stop - 1)
+        if read is None:
+            draft.hold(piece, snapshots)
+            return state, {}
+        return state, {piece: read(cycles.stop - 1, snapshots)}
 
     ends = [0, *(cycle + 1 for cycle in plans.scored_cycles)]
     segments = [range(*bounds) for bounds in itertools.pairwise(ends)]
-    progress = execution.Progress(place, chunk, draft, advance, [len(cycles) for cycles in segments])
+    lengths = [len(cycles) for cycles in segments]
+    progress = execution.Progress(place, chunk, draft, advance, lengths, goes_on=read is None)
     progress.run(federation.start(models.key), segment, segments)
+
+
+def _check_snapshots(place: lab.Lab, chunk: chunks.Chunk, stack: _Stack, cycle: int, finite: np.ndarray) -> None:
+    """Checks that a cycle left as many snapshots as its schedule names, bool[S, P], all of them finite."""
+    plans = stack.every_run[0].plans
+    positions = plans.snapshots_per_cycle
+    if finite.shape[1] != positions:
+        raise errors.InputError(
+            f"federation.kind={plans.rounds.kind!r}: a round leaves {finite.shape[1]} snapshots, its schedule names "
+            f"{positions}; they must agree"
+        )
+
+    def where(row: int) -> str:
+        first = cycle * positions + int(np.argmin(finite[row]))
+        return f"at snapshot {plans.make_schedule(stack.orders[row]).label(first)}"
+
+    execution.check_finite(place, chunk, np.all(finite, axis=1), where)

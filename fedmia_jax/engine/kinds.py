@@ -24,12 +24,14 @@ class Kind:
       task: its class, which also has its name and says what its outcome depends on.
       compute: how a chunk of such tasks is computed.
       needs: `needs(planned, task)` names all that computing the task reads of earlier outcomes.
+      ahead: computes of a chunk what reads no earlier outcome, and holds it in the draft, from which `compute` goes on.
       call: `call(planned, kept, task)` calls the programs of a task and does little else, where computing does.
     """
 
     task: type[tasks.Task]
     compute: Compute
     needs: Needs
+    ahead: Compute | None = None
     call: Call | None = None
 
     @property
@@ -43,6 +45,6 @@ KINDS = (
     Kind(tasks.Fit, execution.fit, needs.of_fit),
     Kind(tasks.Baseline, execution.score_baselines, needs.of_baseline),
     Kind(tasks.ShadowFederations, federating.federate_shadows, needs.of_independent),
-    Kind(tasks.Federation, federating.federate, needs.of_federation),
-    Kind(tasks.Audit, audits.study, needs.of_audit, audits.score),
+    Kind(tasks.Federation, federating.federate, needs.of_federation, ahead=federating.federate_ahead),
+    Kind(tasks.Audit, audits.study, needs.of_audit, call=audits.score),
 )

@@ -34,7 +34,7 @@ class Lab:
 
     workdir: workdirs.Workdir
     show: progress.Progress
-    devices: tuple[jax.Device, ...] = dataclasses.field(default_factory=lambda: tuple(jax.devices()))
+    devices: tuple[jax.Device, ...] = dataclasses.field(default_factory=lambda: tuple(jax.local_devices()))
     budget: int = 4 * 2**30
     keep_models: bool = False
     strict: bool = True

@@ -24,13 +24,13 @@ def make_parallel(fn: Callable[..., Any], *, devices: Sequence[jax.Device] | Non
 
     Args:
       fn: `(shared, model, **static) -> pytree`, pure. `shared` is seen whole by every model.
-      devices: devices to split S over; all by default, and never more than there are models.
+      devices: devices to split S over; all of this process by default, and never more than there are models.
 
     Returns:
       `call(shared, batched, **static) -> pytree`: leaves of `batched` and of the result carry the leading axis S;
       static keyword arguments are numbers or strings that decide shapes. Compiled once for each S and shape.
     """
-    devices = tuple(jax.devices() if devices is None else devices)
+    devices = tuple(jax.local_devices() if devices is None else devices)
 
     def program(shared: Any, batched: Any, *, num_devices: int, static: tuple[tuple[str, Any], ...]) -> Any:
         def local(shared: Any, batched: Any) -> Any:

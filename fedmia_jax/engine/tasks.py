@@ -76,6 +76,7 @@ class Model:
             self,
             steps=self.epochs[-1] * _updates(self.run, [len(self.rows)]),
             nbytes=training + params + 16 * slots,
+            kept_nbytes=params * len(self.epochs),
             num_models=1,
             shown={"epochs": self.epochs[-1]},
         )
@@ -129,6 +130,7 @@ class Baseline:
             _static(self.run, self.WITHOUT, num_scored, tuple(reader.attacks for reader in self.readers)),
             self,
             steps=1.0,
+            kept_nbytes=num_scored * (1 + 4 * sum(len(reader.attacks.names) for reader in self.readers)),
             **_memory(params + (5 + 4 * len(self.readers)) * num_scored, _scoring_nbytes(self.run)),
         )
 
@@ -222,6 +224,7 @@ class Federation:
             self,
             steps=rounds.cycles * rounds.local_epochs * _updates(run, self.shards.sizes),
             **_memory(state, _scoring_nbytes(run)),
+            kept_nbytes=scores * len(run.plans.scored_cycles),
             num_models=1,
             shown={"nodes": rounds.nodes, "epochs": rounds.local_epochs},
         )

@@ -28,6 +28,7 @@ FORMAT = 1  # of what the index says
 ARTIFACT = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
 PIECE = re.compile(r"[a-z]\w*")
 STATE = re.compile(r"state-(\d+)")
+HELD = "held_"  # begins the name of a piece that serves the making of others, and goes when all are made
 
 Warn = Callable[[str], None]
 
@@ -59,11 +60,30 @@ class Draft:
         What stands behind the units only filled up the stack, and is left out.
         """
         if piece not in self.pieces:
-            leaves = _flat(jax.device_get(tree))
+            leaves = flatten(jax.device_get(tree))
             self._clear(self.path / piece)
             self.pieces[piece] = folders.write(
                 self.path / piece, {name: leaf[: len(self.units)] for name, leaf in leaves.items()}
             )
+
+    def hold(self, piece: str, tree: Mapping[str, Any]) -> None:
+        """Keeps, until the artifact is finished, what a piece is to be made from."""
+        self.write(HELD + piece, tree)
+
+    def held(self, piece: str) -> dict[str, Any] | None:
+        """Returns what is held for a piece, the units along the first axis; None where nothing is, or what is damaged.
+
+        What is damaged is set aside with a warning.
+        """
+        name = HELD + piece
+        if name not in self.pieces:
+            return None
+        try:
+            return nest(folders.read(self.path / name, self.pieces[name]))
+        except hashes.DamagedError as error:
+            del self.pieces[name]
+            _set_aside(self.path / name, error, self.warn)
+            return None
 
     def save(self, done: int, state: Any) -> None:
         """Keeps the state after `done` segments, in place of the one before."""
@@ -145,13 +165,12 @@ class Artifacts:
         return draft
 
     def finish(self, draft: Draft) -> None:
-        """Enters an artifact's units in the index; its state is no longer needed."""
-        digests = draft.digests()
+        """Enters an artifact's units in the index; its state, and what was held, is no longer needed."""
+        digests = {piece: digest for piece, digest in draft.digests().items() if not piece.startswith(HELD)}
         with files.replacing(draft.path / INDEX) as file:
             file.write(hashes.seal({"format": FORMAT, "units": list(draft.units), "pieces": digests}))
-        for state in _states(draft.path):
-            folders.remove(state)
-        self._checked[draft.path] = dict(draft.pieces)
+        _drop_passing(draft.path)
+        self._checked[draft.path] = {piece: draft.pieces[piece] for piece in digests}
         self._enter(draft.path, draft.units, digests)
 
     def finished(self, unit: str) -> bool:
@@ -179,7 +198,7 @@ class Artifacts:
             if piece not in pieces:
                 raise hashes.DamagedError(INDEX, "does not list it")
             leaves = folders.read(path / piece, pieces[piece])
-            return _nest({name: np.array(leaf[row]) for name, leaf in leaves.items()})
+            return nest({name: np.array(leaf[row]) for name, leaf in leaves.items()})
         except hashes.DamagedError as error:
             raise errors.InputError(
                 f"workdir: {path / piece} is missing or damaged ({error}); delete {path}"
@@ -202,8 +221,7 @@ class Artifacts:
             _set_aside(path, error, self.warn)
             return
         self._enter(path, contents["units"], contents["pieces"])
-        for state in _states(path):
-            folders.remove(state)
+        _drop_passing(path)
 
     def _check(self, path: pathlib.Path) -> dict[str, folders.Listing]:
         """What the pieces of a finished artifact hold; its files are compared with their hashes once."""
@@ -229,6 +247,13 @@ def _states(path: pathlib.Path) -> list[pathlib.Path]:
     return sorted(kept, key=_number, reverse=True)
 
 
+def _drop_passing(path: pathlib.Path) -> None:
+    """Deletes what a finished artifact needs no more."""
+    held = [piece for piece in path.iterdir() if piece.name.startswith(HELD) and PIECE.fullmatch(piece.name)]
+    for folder in [*_states(path), *held]:
+        folders.remove(folder)
+
+
 def _number(state: pathlib.Path) -> int:
     """After how many segments a state was kept."""
     return int(state.name.partition("-")[2])
@@ -240,17 +265,17 @@ def _set_aside(path: pathlib.Path, error: hashes.DamagedError, warn: Warn) -> No
     warn(f"{path} is damaged ({error}); set aside as {aside.name}, computed again")
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested arrays as one level, by names joined with dots; what no file name can hold is escaped."""
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested arrays as one level, by names joined with dots; what no file name can hold is escaped."""
     level: dict[str, Any] = {}
     for name, value in tree.items():
         escaped = prefix + urllib.parse.quote(name, safe="").replace(".", "%2E")
-        level |= _flat(value, f"{escaped}.") if isinstance(value, Mapping) else {escaped: value}
+        level |= flatten(value, f"{escaped}.") if isinstance(value, Mapping) else {escaped: value}
     return level
 
 
-def _nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `_flat`."""
+def nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns arrays nested again, the inverse of `flatten`."""
     tree: dict[str, Any] = {}
     for name, leaf in leaves.items():
         *groups, last = (urllib.parse.unquote(word) for word in name.split("."))

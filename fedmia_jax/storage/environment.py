@@ -17,7 +17,7 @@ def describe() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "devices": [device.device_kind for device in jax.devices()],
+        "devices": [device.device_kind for device in jax.local_devices()],
         "backend": jax.default_backend(),
         "cpu_count": os.cpu_count(),
         "x64": bool(jax.config.read("jax_enable_x64")),

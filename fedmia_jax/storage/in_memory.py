@@ -24,6 +24,9 @@ class Draft:
         """Keeps a finished piece."""
         self.pieces[piece] = jax.tree.map(lambda leaf: np.asarray(leaf)[: self.num_units], jax.device_get(tree))
 
+    def held(self, piece: str) -> None:
+        """Returns that nothing is held for a piece."""
+
     def save(self, done: int, state: Any) -> None:
         """Keeps no state."""
 

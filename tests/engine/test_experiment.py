@@ -176,6 +176,17 @@ def test_the_plan_says_what_there_is_to_do(swept, tmp_path):
     assert "8 points, 8 runs, 4 groups; 32 models" in table.caption
 
 
+def test_the_plan_says_what_will_be_kept_on_disk(leaky):
+    """To the byte, of all that is not small; the models of hand-offs are kept only where that is asked for."""
+    planned, kept = planning.make_plan(leaky.runs), leaky.kept
+    for name, left_out in (("central models", ""), ("baselines", "threshold"), ("federations", "threshold params")):
+        units = planned.units[name]
+        paths = {kept.index[unit.fingerprint][0] for unit in units}
+        files = [file for path in paths for file in path.rglob("*.npy")]
+        counted = [file for file in files if not set(file.stem.split(".")) & set(left_out.split())]
+        assert sum(unit.kept_nbytes for unit in units) == sum(np.load(file).nbytes for file in counted)
+
+
 def test_more_replicates_go_on_from_fewer(run_sweep, tmp_path):
     """Nothing of the first replicate is computed again; fewer are refused, as results would be lost."""
     first = run_sweep(TINY, tmp_path)[1]

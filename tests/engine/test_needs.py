@@ -1,6 +1,7 @@
 """What tasks say that they read of earlier outcomes, against what computing them reads."""
 
 import collections
+import dataclasses
 
 import pytest
 
@@ -39,6 +40,6 @@ def test_a_task_reads_what_it_says_and_all_of_it(monkeypatch, run_sweep, tmp_pat
         kind_at_work.append("tables")
 
     monkeypatch.setattr(artifacts.Artifacts, "read", spy)
-    run_sweep(values, tmp_path / "run", compute=compute)
+    run_sweep(values, tmp_path / "run", engine=dataclasses.replace(local.ENGINE, compute=compute))
     assert len(said) == expected
     assert {name: reads[name] for name in said} == said

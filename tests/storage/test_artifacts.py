@@ -72,6 +72,36 @@ def test_finishing_drops_the_state(tmp_path):
     assert [path.name for path in draft.path.iterdir()] == [artifacts.INDEX]
 
 
+def test_what_is_held_is_there_until_the_artifact_is_finished(tmp_path):
+    """Whether finishing was interrupted or not; a state goes with it as with a piece."""
+    draft = artifacts.Artifacts(tmp_path).begin(["a", "b"], size=3)
+    assert draft.held("c1") is None
+    draft.hold("c1", {"params": {"w": np.arange(6).reshape(3, 2)}})
+    draft.save(1, {"w": np.zeros(3)})
+    kept = artifacts.Artifacts(tmp_path)
+    again = kept.begin(["a", "b"], size=3)
+    np.testing.assert_array_equal(again.held("c1")["params"]["w"], np.arange(4).reshape(2, 2))
+    assert again.load({"w": np.zeros(3)})[0] == 1
+    again.write("c1", {"x": np.ones(3)})
+    kept.finish(again)
+    assert sorted(path.name for path in again.path.iterdir()) == ["c1", artifacts.INDEX]
+    again.hold("c2", {"x": np.ones(3)})  # of a process that was killed while it finished
+    assert artifacts.Artifacts(tmp_path).finished("a")
+    assert sorted(path.name for path in again.path.iterdir()) == ["c1", artifacts.INDEX]
+
+
+def test_held_work_that_is_damaged_is_done_again(tmp_path):
+    draft = artifacts.Artifacts(tmp_path).begin(["a"], size=1)
+    draft.hold("c1", {"x": np.ones(1)})
+    draft.save(1, {"w": np.zeros(1)})
+    (draft.path / "held_c1" / "x.npy").write_bytes(b"x")
+    lines = []
+    again = artifacts.Artifacts(tmp_path, warn=lines.append).begin(["a"], size=1)
+    assert again.held("c1") is None
+    assert again.load({"w": np.zeros(1)})[0] == 0
+    assert "held_c1 is damaged" in lines[0]
+
+
 def test_another_stack_is_another_artifact(tmp_path):
     """A state of four rows does not fit a stack of two."""
     kept = artifacts.Artifacts(tmp_path)

@@ -17,7 +17,7 @@ import jax
 
 from fedmia_jax import compilation, errors
 from fedmia_jax.engine import chunks, kinds, lab, plan
-from fedmia_jax.engine.engines import contract, worker
+from fedmia_jax.engine.engines import bench, contract, worker
 
 VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to Ray's makers
@@ -142,7 +142,7 @@ class Cluster:
             (ended,), _ = ray.wait(list(waiting))
             self._look_around(place)
             chunk = waiting.pop(ended)
-            _keep(place, kind, chunk, _get(ended))
+            bench.keep(place, kind, chunk, _get(ended))
             del ended  # the object store forgets it
             advance(chunk.steps)
 
@@ -151,7 +151,7 @@ class Cluster:
         import ray
 
         if self._sent is None or self._sent[0] is not planned:
-            shared = worker.Shared(planned, place.budget, place.keep_models, place.strict)
+            shared = bench.Shared(planned, place.budget, place.keep_models, place.strict)
             self._sent = planned, ray.put(shared)
         return self._sent[1]
 
@@ -192,7 +192,7 @@ class _Reads:
 def _setup(platform: str, num_devices: int) -> worker.Setup:
     """What every process must be to compute as it is planned here."""
     settings = tuple((name, jax.config.values[name]) for name in worker.SETTINGS)
-    return worker.Setup(platform, num_devices, settings, worker.releases())
+    return worker.Setup(platform, num_devices, settings, bench.releases())
 
 
 def _check_room(place: lab.Lab, room: Mapping[str, int]) -> None:
@@ -207,7 +207,7 @@ def _check_room(place: lab.Lab, room: Mapping[str, int]) -> None:
         place.warn(f"no machine of the cluster has {text} for a process yet; waiting for one")
 
 
-def _get(ended: Any) -> worker.Outcome:
+def _get(ended: Any) -> bench.Outcome:
     """What a chunk has left; raises what is wrong with the input as it was raised there."""
     import ray
 
@@ -217,15 +217,3 @@ def _get(ended: Any) -> worker.Outcome:
         if isinstance(error.cause, errors.InputError):
             raise errors.InputError(str(error.cause)) from None
         raise
-
-
-def _keep(place: lab.Lab, kind: kinds.Kind, chunk: chunks.Chunk, outcome: worker.Outcome) -> None:
-    """Writes what a chunk has left, as if it had been computed here."""
-    for text, about in outcome.warnings:
-        place.warn(text, about=about)
-    for line in outcome.lines:
-        place.workdir.log(**line)
-    draft = place.workdir.artifacts.begin([unit.fingerprint for unit in chunk.units], size=chunk.size)
-    for piece, tree in outcome.pieces.items():
-        draft.write(piece, tree)
-    contract.keep(place, kind, chunk, draft, outcome.seconds)

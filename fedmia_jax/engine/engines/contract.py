@@ -23,11 +23,18 @@ class Engine:
       num_cpu_devices: XLA host devices of this process on a CPU; None for one a core. Chunks are made for as many
         devices as this process has, so that every other process that computes must have as many.
       only_cpu: this process leaves accelerators to others.
+      leads: whether this process plans, writes and prints; asked when devices have been found.
+      follow: `follow(every_run, budget=, keep_models=, strict=)`, called in place of a run where this process does not
+        lead: computes what another deals until that has dealt all; see `hosts.py`.
+      works_ahead: this process may work at later stages while it computes one, see `ahead.py`.
     """
 
     compute: ComputeStage
     num_cpu_devices: int | None
     only_cpu: bool = False
+    leads: Callable[[], bool] = lambda: True
+    follow: Callable[..., None] | None = None
+    works_ahead: bool = False
 
 
 def compute_chunk(

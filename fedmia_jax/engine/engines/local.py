@@ -1,6 +1,7 @@
 """Chunks on the devices of this process, straight into the workdir, where those that are interrupted go on."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +15,7 @@ from fedmia_jax.engine.engines import contract
 def start(*, address: str | None, num_cpu_devices: int | None) -> Iterator[contract.Engine]:
     """Yields the engine; there is nothing to start."""
     del address
-    yield contract.Engine(compute, num_cpu_devices)
+    yield dataclasses.replace(ENGINE, num_cpu_devices=num_cpu_devices)
 
 
 def compute(
@@ -29,3 +30,6 @@ def compute(
         contract.keep(place, kind, chunk, draft, time.perf_counter() - start)
 
     chunks.run_chunks(todo, compute_one, place.devices, on_failure=place.stop.set)
+
+
+ENGINE = contract.Engine(compute, num_cpu_devices=None, works_ahead=True)

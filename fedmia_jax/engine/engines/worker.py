@@ -6,21 +6,16 @@ object store, once for each machine.
 
 import dataclasses
 import functools
-import importlib.metadata
-import pathlib
 import platform
-import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from fedmia_jax import errors, registry
 from fedmia_jax.config import schema
-from fedmia_jax.engine import chunks, devices, kinds, lab, plan
-from fedmia_jax.engine.engines import contract
-from fedmia_jax.fingerprints import fingerprint
-from fedmia_jax.storage import environment, in_memory
+from fedmia_jax.engine import devices
+from fedmia_jax.engine.engines import bench
 
 # Settings of JAX that decide what programs compute; a process takes them from the one that plans.
 SETTINGS = ("jax_enable_x64", "jax_threefry_partitionable", "jax_disable_most_optimizations")
@@ -44,16 +39,6 @@ class Setup:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Shared:
-    """What all chunks of a run share; see `lab.Lab`."""
-
-    planned: plan.Plan
-    budget: int
-    keep_models: bool
-    strict: bool
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
 class Job:
     """One chunk: its kind by name, its units by fingerprint, and references to what it reads, by unit and piece."""
 
@@ -64,25 +49,7 @@ class Job:
     reads: Mapping[tuple[str, str], Any]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Outcome:
-    """What a chunk leaves: pieces as `Draft.write` takes them, warnings with what they are about, lines of the log."""
-
-    pieces: Mapping[str, Any]
-    warnings: list[tuple[str, Hashable]]
-    lines: list[dict[str, Any]]
-    seconds: float
-
-
-def releases() -> tuple[tuple[str, str], ...]:
-    """Returns what computes here: releases of packages, and a hash of the sources of this one."""
-    root = pathlib.Path(__file__).resolve().parents[2]
-    sources = {str(path.relative_to(root)): path.read_text() for path in root.rglob("*.py")}
-    packages = [(name, importlib.metadata.version(name)) for name in environment.PACKAGES]
-    return (*packages, (root.name, fingerprint(sources)))
-
-
-def work(setup: Setup, shared: list[Any], job: Job) -> Outcome:
+def work(setup: Setup, shared: list[Any], job: Job) -> bench.Outcome:
     """Computes one chunk.
 
     Args:
@@ -94,9 +61,9 @@ def work(setup: Setup, shared: list[Any], job: Job) -> Outcome:
       InputError: this process is not as it should be, or what the computation itself says.
     """
     _start(setup)
-    bench = _open(shared[0])
+    opened = _open(shared[0])
     try:
-        return bench.compute(job)
+        return opened.work(job)
     except errors.InputError:
         raise
     except Exception as error:
@@ -110,7 +77,7 @@ def work(setup: Setup, shared: list[Any], job: Job) -> Outcome:
 def _start(setup: Setup) -> None:
     """Looks for devices, once; raises where they, or what computes on them, are not as planned."""
     machine = f"--engine=ray: machine {platform.node()}"
-    here = dict(releases())
+    here = dict(bench.releases())
     other = [f"{name} {here[name]} there, {wanted} here" for name, wanted in setup.releases if here[name] != wanted]
     if other:
         raise errors.InputError(f"{machine} has other releases ({'; '.join(other)}); install the same everywhere")
@@ -130,51 +97,25 @@ def _open(shared: Any) -> "_Bench":
     """What this process has of a run."""
     import ray
 
-    contents: Shared = ray.get(shared)
+    contents: bench.Shared = ray.get(shared)
     for run in contents.planned.runs:
         for field in schema.REGISTRIES:  # things of the user's own are found by their names here too
             schema.admit(field, run.settings.get(field))
     return _Bench(contents)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Lab(lab.Lab):
-    """A lab that keeps its warnings, for the process where somebody reads them."""
+class _Bench(bench.Bench):
+    """A bench to which references to what is read come with each job."""
 
-    warnings: list[tuple[str, Hashable]] = dataclasses.field(default_factory=list)
-
-    def warn(self, text: str, *, about: Hashable = None) -> None:
-        self.warnings.append((text, about))
-
-
-class _Bench:
-    """A place in memory where the chunks of one run are computed, one after the other."""
-
-    def __init__(self, shared: Shared) -> None:
-        self.planned = shared.planned
+    def __init__(self, shared: bench.Shared) -> None:
+        super().__init__(shared, self._read)
         self.reads: Mapping[tuple[str, str], Any] = {}
-        self.workdir = in_memory.Workdir(self._read)
-        workdir: Any = self.workdir
-        shown: Any = None  # stages and bars are elsewhere
-        self.place = _Lab(workdir, shown, budget=shared.budget, keep_models=shared.keep_models, strict=shared.strict)
-        groups = [tuple(group) for units in self.planned.units.values() for group in chunks.make_groups(units)]
-        self.groups = {unit.fingerprint: group for group in groups for unit in group}
-        self.units = {unit.fingerprint: unit for group in groups for unit in group}
 
-    def compute(self, job: Job) -> Outcome:
+    def work(self, job: Job) -> bench.Outcome:
         """Computes one chunk."""
-        start = time.perf_counter()
         self.reads = job.reads
-        self.workdir.lines.clear()
-        self.place.warnings.clear()
-        (kind,) = (kind for kind in kinds.KINDS if kind.name == job.kind)
-        units = tuple(self.units[unit] for unit in job.units)
-        chunk = chunks.Chunk(units, job.size, job.wide, self.groups[job.units[0]])
-        draft: Any = in_memory.Draft(len(units))
-        used = self.place.devices if chunk.wide else self.place.devices[:1]
-        contract.compute_chunk(self.place, self.planned, kind.compute, chunk, draft, used, lambda steps: None)
-        seconds = time.perf_counter() - start
-        return Outcome(draft.pieces, list(self.place.warnings), list(self.workdir.lines), seconds)
+        chunk = self.chunk(job.units, size=job.size, wide=job.wide)
+        return self.compute(job.kind, chunk, self.devices if job.wide else self.devices[:1])
 
     def _read(self, unit: str, piece: str) -> Any:
         """A piece of an earlier outcome."""

@@ -11,7 +11,7 @@ import launch
 from fedmia_jax import errors
 from fedmia_jax.config import flags
 from fedmia_jax.engine import engines
-from fedmia_jax.engine.engines import cluster, worker
+from fedmia_jax.engine.engines import bench, cluster, worker
 
 ROOT = pathlib.Path(launch.__file__).parent
 PACKAGES = {distribution.name for distribution in importlib.metadata.distributions()}
@@ -63,7 +63,7 @@ def test_without_ray_there_is_one_line_before_anything_starts(monkeypatch, launc
     [
         (("--ray_address=auto",), "--ray_address=auto: only --engine=ray has an address; add it"),
         (("--engine=ray", "--mode=report"), "--engine=ray: only --mode=run computes on a cluster, not --mode=report"),
-        (("--engine=slurm",), "flag --engine=slurm: value should be one of <local|ray>"),
+        (("--engine=slurm",), "flag --engine=slurm: value should be one of <local|ray|distributed>"),
     ],
 )
 def test_what_an_engine_does_not_do_is_one_line(launched, asked, line):
@@ -71,7 +71,7 @@ def test_what_an_engine_does_not_do_is_one_line(launched, asked, line):
 
 
 def test_other_releases_on_a_machine_are_one_line():
-    releases = tuple((name, "0.1" if name == "jax" else version) for name, version in worker.releases())
+    releases = tuple((name, "0.1" if name == "jax" else version) for name, version in bench.releases())
     with pytest.raises(
         errors.InputError, match=r"^--engine=ray: machine .* has other releases \(jax .* there, 0.1 here\)"
     ):
@@ -81,7 +81,7 @@ def test_other_releases_on_a_machine_are_one_line():
 def test_devices_other_than_planned_are_one_line(monkeypatch):
     monkeypatch.setattr(worker.devices, "start", lambda num_cpu_devices, **options: None)
     with pytest.raises(errors.InputError, match=r"devices of 'cpu' in a process, not 1 of 'gpu'; install JAX's extra"):
-        worker._start(worker.Setup("gpu", 1, (), worker.releases()))
+        worker._start(worker.Setup("gpu", 1, (), bench.releases()))
 
 
 @pytest.mark.parametrize(
