@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import io
+import subprocess
 
 import jax
 import numpy as np
@@ -10,9 +11,22 @@ import pytest
 import rich.console
 
 from fedmia_jax import errors
+from fedmia_jax.audit import blocks
 from fedmia_jax.config import parsing
 from fedmia_jax.engine import benchmarks, points
-from fedmia_jax.engine.benchmarks import ceiling, defenses, peers, planning, records, scaling, shadows, timing
+from fedmia_jax.engine.benchmarks import (
+    attacks,
+    ceiling,
+    defenses,
+    federation,
+    peers,
+    planning,
+    records,
+    scaling,
+    shadows,
+    startup,
+    timing,
+)
 
 PLANS = points.Plans(
     parsing.from_config(
@@ -107,6 +121,44 @@ def test_a_sweep_is_planned_point_by_point(monkeypatch):
     suite.cases[0].make()()
 
 
+def test_a_federation_is_measured_alone_and_beside_others():
+    (suite,) = federation.make_suites(PLANS)
+    steps = 3 * 2  # 85 records a node
+    assert [(case.name, case.steps, case.models) for case in suite.cases] == [
+        ("1 federation", steps, 1),
+        ("3 federations", 3 * steps, 3),
+    ]
+    (_, snapshots, finite) = suite.cases[-1].make()()
+    assert np.asarray(finite).all()
+    assert {leaf.shape[:2] for leaf in jax.tree.leaves(snapshots)} == {(3, 3)}
+
+
+def test_attacks_are_measured_on_usual_and_on_very_many_records(monkeypatch):
+    monkeypatch.setattr(attacks, "LARGE", {"delta_phi": (40,)})
+    monkeypatch.setattr(blocks, "MOST_FLOATS", 256 * 200 * 30)
+    usual, large = attacks.make_suites(PLANS)
+    assert {"lira_online", "rmia_online", "stacked", "sequence_lira"} <= {case.name for case in usual.cases}
+    (row,) = timing.measure(large)
+    assert row.case == "delta_phi, 40 records"
+    assert (len(row.seconds), row.peak_nbytes > 2**20) == (1, True)
+    attacks.make_audit("rmia_online", 50)()
+
+
+def test_a_process_is_started_with_and_without_programs_that_are_kept(monkeypatch):
+    (suite,) = startup.make_suites(PLANS)
+    assert [case.name for case in suite.cases] == ["libraries", "first epoch, compiled", "first epoch, program kept"]
+    folder = f"os.environ[{startup.FOLDER!r}]"
+    looks = f"import os; assert not os.listdir({folder}); open({folder} + '/program', 'w')"
+    for kept in (False, True):
+        call = startup.make_process(looks, kept=kept)
+        call()
+        if not kept:
+            call()
+            continue
+        with pytest.raises(subprocess.CalledProcessError):
+            call()
+
+
 def test_what_was_measured_is_told(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     silent = dataclasses.replace(timing.Suite("shadows", [timing.Case("a", lambda: lambda: None, 1)], 64))
@@ -120,7 +172,7 @@ def test_what_was_measured_is_told(monkeypatch):
 
 
 def test_a_suite_that_does_not_exist_is_one_line():
-    with pytest.raises(errors.InputError, match="--suites=speed: must be one of shadows, defenses"):
+    with pytest.raises(errors.InputError, match="--suites=speed: must be one of shadows, federation, attacks"):
         benchmarks.run(PLANS, ["shadows", "speed"], rich.console.Console(file=io.StringIO()))
 
 

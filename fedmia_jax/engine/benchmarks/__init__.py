@@ -10,13 +10,16 @@ import rich.console
 
 from fedmia_jax import errors
 from fedmia_jax.engine import outline, points
-from fedmia_jax.engine.benchmarks import defenses, planning, scaling, shadows, timing
+from fedmia_jax.engine.benchmarks import attacks, defenses, federation, planning, scaling, shadows, startup, timing
 
 SUITES: Mapping[str, Callable[[points.Plans], Sequence[timing.Suite]]] = {
     "shadows": shadows.make_suites,
+    "federation": federation.make_suites,
+    "attacks": attacks.make_suites,
     "defenses": defenses.make_suites,
     "scaling": scaling.make_suites,
     "sweep": planning.make_suites,
+    "startup": startup.make_suites,
 }
 
 
@@ -37,7 +40,7 @@ def run(plans: points.Plans, names: Sequence[str], console: rich.console.Console
     rows = []
     for name in names:
         for suite in SUITES[name](plans):
-            with console.status(f"{suite.name}, batch size {suite.batch_size}: {timing.TURNS} turns"):
+            with console.status(f"{suite.name}: {suite.turns or timing.TURNS} turns of {len(suite.cases)} cases"):
                 rows += timing.measure(suite)
     return rows
 

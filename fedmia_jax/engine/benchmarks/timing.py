@@ -10,7 +10,19 @@ from typing import Any
 import jax
 
 TURNS = 5
-HEADER = ("suite", "batch", "case", "us", "range", "times the first", "of ceiling", "records/s", "MiB", "first call")
+HEADER = (
+    "suite",
+    "batch",
+    "case",
+    "us",
+    "range",
+    "times the first",
+    "of ceiling",
+    "records/s",
+    "MiB",
+    "first call",
+    "peak",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +54,7 @@ class Suite:
       batch_size: records of a step.
       floor: seconds that a step takes at least on this machine, measured beside the cases; None where not known.
       together: whether all cases are there at once and take turns; else each is made, measured and freed.
+      turns: after the first call; None for `TURNS`.
     """
 
     name: str
@@ -49,6 +62,7 @@ class Suite:
     batch_size: int
     floor: Callable[[], float] | None = None
     together: bool = True
+    turns: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +78,7 @@ class Row:
       times_first: how many times as fast as the first case of its suite, medians of the turns.
       of_ceiling: part of what this machine can reach; None where that is not known.
       nbytes: memory of what a model works on.
-      peak_nbytes: of the process so far.
+      peak_nbytes: of the process so far, when the case was measured.
       device: what it ran on.
     """
 
@@ -99,7 +113,8 @@ class Row:
         records = f"{self.batch_size / self.median:,.0f}" if self.batch_size else ""
         memory = f"{self.nbytes / 2**20:.1f}" if self.nbytes else ""
         speed = [f"{self.median * 1e6:.0f}", f"{least:.0f}-{most:.0f}", f"{self.times_first:.2f}", ceiling, records]
-        return [self.suite, str(self.batch_size or ""), self.case, *speed, memory, f"{self.first_seconds:.1f} s"]
+        peak = f"{self.peak_nbytes / 2**30:.2f} GiB"
+        return [self.suite, str(self.batch_size or ""), self.case, *speed, memory, f"{self.first_seconds:.1f} s", peak]
 
 
 def measure(suite: Suite) -> list[Row]:
@@ -107,15 +122,16 @@ def measure(suite: Suite) -> list[Row]:
     turns: dict[str, list[float]] = {case.name: [] for case in suite.cases}
     firsts: dict[str, float] = {}
     floors: list[float] = []
+    peaks: dict[str, int] = {}
     for cases in [suite.cases] if suite.together else [[case] for case in suite.cases]:
         calls = {case.name: case.make() for case in cases}
         firsts |= {name: seconds_of(call) for name, call in calls.items()}
-        for _ in range(TURNS):
+        for _ in range(suite.turns or TURNS):
             for case in cases:
                 turns[case.name].append(seconds_of(calls[case.name]) / case.steps)
             floors += [suite.floor()] if suite.floor else []
+        peaks |= {case.name: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 for case in cases}
     medians = {name: statistics.median(seconds) for name, seconds in turns.items()}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     device = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
     return [
         Row(
@@ -128,7 +144,7 @@ def measure(suite: Suite) -> list[Row]:
             times_first=medians[suite.cases[0].name] / medians[case.name],
             of_ceiling=statistics.median(floors) / medians[case.name] if floors else None,
             nbytes=case.nbytes // case.models,
-            peak_nbytes=peak,
+            peak_nbytes=peaks[case.name],
             device=device,
         )
         for case in suite.cases
