@@ -178,7 +178,7 @@ def test_the_plan_says_what_there_is_to_do(swept, tmp_path):
 
 def test_the_plan_says_what_will_be_kept_on_disk(leaky):
     """To the byte, of all that is not small; the models of hand-offs are kept only where that is asked for."""
-    planned, kept = planning.make_plan(leaky.runs), leaky.kept
+    planned, kept = leaky.planned, leaky.kept
     for name, left_out in (("central models", ""), ("baselines", "threshold"), ("federations", "threshold params")):
         units = planned.units[name]
         paths = {kept.index[unit.fingerprint][0] for unit in units}

@@ -1,10 +1,13 @@
 """Runs whose kept files were damaged: each says so in one line, computes anew what it must, and ends bit-equal."""
 
+import dataclasses
 import shutil
+import threading
 
 import pytest
 
 from fedmia_jax.engine import execution
+from fedmia_jax.engine.engines import local
 from fedmia_jax.storage import artifacts
 
 VALUES = {
@@ -23,20 +26,30 @@ class Stopped(BaseException):
 
 @pytest.fixture(scope="module")
 def bases(run_sweep, tmp_path_factory):
-    """Folders of a finished run, and of one that was stopped after two cycles of its federation; and the results."""
+    """Folders of a finished run, and of two that were stopped after two cycles of their federation; and the results.
+
+    One of these was stopped in the stage of the federation, the other ahead of it, when attacks were not fitted yet.
+    """
     folder = tmp_path_factory.mktemp("bases")
     table = run_sweep(VALUES, folder / "finished", keep_models=True)[1]
-    patch = pytest.MonkeyPatch()
+    patch, come = pytest.MonkeyPatch(), threading.Event()
     save = artifacts.Draft.save
 
     def stopping(draft, done, state):
         save(draft, done, state)
-        if done == 2 and "c2" in draft.pieces:
+        if done == 2 and {"c2", "held_c2"} & set(draft.pieces):
+            come.set()
             raise Stopped
 
+    def wait(*args):
+        assert come.wait(60)
+        local.compute(*args)
+
     patch.setattr(artifacts.Draft, "save", stopping)
-    with pytest.raises(Stopped):
-        run_sweep(VALUES, folder / "stopped", keep_models=True)
+    in_turn = dataclasses.replace(local.ENGINE, works_ahead=False)
+    for name, engine in (("stopped", in_turn), ("ahead", dataclasses.replace(local.ENGINE, compute=wait))):
+        with pytest.raises(Stopped):
+            run_sweep(VALUES, folder / name, keep_models=True, engine=engine)
     patch.undo()
     return folder, table
 
@@ -97,21 +110,31 @@ def test_a_damaged_index_is_computed_anew(bases, run_sweep, capsys, tmp_path, co
     assert leftovers(tmp_path / "run") == leftovers(folder / "finished")
 
 
+STATE = ("*/state-2/leaf0.npy", -1, ["state-2 is damaged (leaf0.npy: hash differs); set aside as damaged-1-"])
 STOPPED = {
-    "the state": ("*/state-2/leaf0.npy", -1, ["state-2 is damaged (leaf0.npy: hash differs); set aside as damaged-1-"]),
-    "a piece": (
+    ("stopped", "the state"): STATE,
+    ("stopped", "a piece"): (
         "*/c1/params.Dense_0.kernel.npy",
         -1,
         ["c1 is damaged (params.Dense_0.kernel.npy: hash differs); set aside as damaged-1-c1", "state-2 goes with c1"],
     ),
+    ("ahead", "the state"): STATE,
+    ("ahead", "what is held"): (
+        "*/held_c1/Dense_0.kernel.npy",
+        -1,
+        [
+            "held_c1 is damaged (Dense_0.kernel.npy: hash differs); set aside as damaged-1-held_c1",
+            "state-2 goes with held_c1",
+        ],
+    ),
 }
 
 
-@pytest.mark.parametrize("what", [None, *STOPPED])
-def test_a_stopped_run_goes_on_from_what_is_intact(bases, run_sweep, capsys, monkeypatch, tmp_path, what):
+@pytest.mark.parametrize(("base", "what"), [("stopped", None), ("ahead", None), *STOPPED])
+def test_a_stopped_run_goes_on_from_what_is_intact(bases, run_sweep, capsys, monkeypatch, tmp_path, base, what):
     folder, table = bases
-    shutil.copytree(folder / "stopped", tmp_path / "run")
-    pattern, at, lines = STOPPED[what] if what else ("", 0, [])
+    shutil.copytree(folder / base, tmp_path / "run")
+    pattern, at, lines = STOPPED[base, what] if what else ("", 0, [])
     if what:
         damage(tmp_path / "run/artifacts", pattern, at=at)
     capsys.readouterr()
