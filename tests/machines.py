@@ -16,11 +16,18 @@ import sys
 from collections.abc import Iterator, Sequence
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+LOG = "metrics.jsonl"
 VARIABLES = {
     "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+
+
+def contents(workdir: pathlib.Path) -> dict[str, bytes]:
+    """All files of a run but its log with its seconds, by their place in its folder."""
+    files = (path for path in sorted(workdir.rglob("*")) if path.is_file() and path.name != LOG)
+    return {str(path.relative_to(workdir)): path.read_bytes() for path in files}
 
 
 @contextlib.contextmanager

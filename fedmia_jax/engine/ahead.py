@@ -49,13 +49,12 @@ def working(place: lab.Lab, planned: plan.Plan, stages: Sequence[Work]) -> Itera
 
     try:
         yield stop
-    except KeyboardInterrupt:
+    except BaseException as error:
         resting.set()
-        pool.shutdown(wait=False)
+        pool.shutdown(wait=not isinstance(error, KeyboardInterrupt))
         raise
-    finally:
-        resting.set()
-        pool.shutdown()
+    resting.set()
+    pool.shutdown()
 
 
 def choose(place: lab.Lab, stages: Sequence[Work]) -> list[tuple[kinds.Kind, chunks.Chunk]]:

@@ -109,3 +109,13 @@ def test_what_goes_wrong_ahead_ends_the_run(monkeypatch, run_sweep, tmp_path):
     monkeypatch.setattr(artifacts.Draft, "hold", fail)
     with pytest.raises(errors.InputError, match=r"^disk: full$"):
         run_sweep(ALONE, tmp_path / "run")
+
+
+def test_who_interrupts_does_not_wait_for_work_ahead(monkeypatch, place):
+    go_on, ended = threading.Event(), []
+    monkeypatch.setattr(ahead, "choose", lambda *args: [(FEDERATE, chunk(1, wide=True))])
+    monkeypatch.setattr(ahead, "_work", lambda *args: ended.append(go_on.wait(5)))
+    with pytest.raises(KeyboardInterrupt), ahead.working(place, None, []):
+        raise KeyboardInterrupt
+    assert not ended
+    go_on.set()

@@ -20,12 +20,6 @@ SMALL = (f"--config={ROOT}/configs/default.py", *small.SMALL, "--config.attack.n
 SWEPT = (*SMALL, "--config.sweep.training.batch_size=8,16,24,32")
 
 
-def contents(workdir):
-    """All files of a run but its log, by their place in its folder."""
-    files = [path for path in workdir.rglob("*") if path.is_file() and path.name != "metrics.jsonl"]
-    return {str(path.relative_to(workdir)): path.read_bytes() for path in files}
-
-
 @pytest.fixture(scope="module")
 def address():
     """The address of three machines, one core each, and the processes of all but the first."""
@@ -39,7 +33,7 @@ def whole(process, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     ended = process(*SWEPT, "--cpu_devices=1", "--workdir=run", cwd=folder)
     assert ended.code == 0, ended.err
-    return contents(folder / "run")
+    return machines.contents(folder / "run")
 
 
 def test_engines_are_those_of_the_flag():
@@ -117,7 +111,7 @@ def test_a_machine_that_dies_in_its_work_is_not_missed(address, whole, tmp_path,
     assert " died in " in ended.stdout
     assert ended.stdout.count("is gone; what it had in work is computed again by others") == 1
     assert "raylet" not in ended.stdout + ended.stderr
-    assert contents(tmp_path / "run") == whole
+    assert machines.contents(tmp_path / "run") == whole
 
 
 @needs_ray
@@ -128,7 +122,7 @@ def test_a_command_that_dies_goes_on(address, whole, process, tmp_path, monkeypa
     assert len(list((tmp_path / "run").glob("artifacts/*/units.json"))) == 6
     ended = process(*flags, cwd=tmp_path)
     assert ended.code == 0, ended.err
-    assert contents(tmp_path / "run") == whole
+    assert machines.contents(tmp_path / "run") == whole
 
 
 @needs_ray

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import machines
 import numpy as np
 import pytest
 from toys import flags as small
@@ -24,12 +25,6 @@ SWEPT = (
     "--cpu_devices=1",
 )
 SECONDS = 240
-
-
-def contents(workdir):
-    """All files of a run but its log, by their place in its folder."""
-    files = [path for path in workdir.rglob("*") if path.is_file() and path.name != "metrics.jsonl"]
-    return {str(path.relative_to(workdir)): path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +69,7 @@ def whole(start, tmp_path_factory):
     alone = start(folder)
     _, said = alone.communicate(timeout=SECONDS)
     assert alone.returncode == 0, said
-    return contents(folder)
+    return machines.contents(folder)
 
 
 def test_two_processes_leave_the_bytes_of_one(start_job, whole, tmp_path):
@@ -83,7 +78,7 @@ def test_two_processes_leave_the_bytes_of_one(start_job, whole, tmp_path):
     assert (first.returncode, second.returncode) == (0, 0), said
     assert "tables and figures" in out
     assert not [line for line in nothing.splitlines() if not line.startswith("[Gloo]")]
-    assert contents(tmp_path / "run") == whole
+    assert machines.contents(tmp_path / "run") == whole
 
 
 @pytest.mark.parametrize("victim", [1, 0])
@@ -103,7 +98,7 @@ def test_when_one_dies_the_other_says_so_and_both_go_on_when_they_are_started_ag
         _, said = process.communicate(timeout=SECONDS)
         assert process.returncode == 0, said
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
-    assert contents(folder) == whole
+    assert machines.contents(folder) == whole
 
 
 def test_a_message_comes_back():
