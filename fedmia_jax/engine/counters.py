@@ -1,7 +1,8 @@
 """What a compiled program says of itself, without running: its loops, and what one pass of the innermost costs.
 
 Read from the text of an optimised XLA module. A TPU's compiler estimates the cycles of every fusion. On a GPU every
-instruction that is not a mere view is a kernel, which reads its operands and writes its results.
+instruction that is not a mere view is a kernel, which reads its operands and writes its results; of an operand from
+which it only picks some, it reads these.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ VIEWS = frozenset(
     ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id")
 )
 ENDS = ("-done",)
+PICKS = ("dynamic-slice", "gather", "slice")  # read of their first operand what they answer
 WITHIN = ("call", "async-start", "conditional")  # run what they call, and are nothing beside it
 
 
@@ -51,6 +53,7 @@ class _Instruction:
     operands: tuple[str, ...]
     called: tuple[tuple[str, str], ...]
     cycles: int
+    number: int  # which of its computation's, of a parameter
 
 
 def read(text: str) -> Pass:
@@ -85,6 +88,7 @@ def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
                     tuple(OPERAND.findall(arguments)),
                     tuple(CALLED.findall(rest)),
                     int(cycles[1]) if cycles else 0,
+                    int(arguments) if found["opcode"] == "parameter" else 0,
                 )
             )
     return computations, entry
@@ -123,8 +127,27 @@ def _measure(computations: Mapping[str, list[_Instruction]], name: str, depth: i
                 kernels, nbytes, cycles = kernels + inner.kernels, nbytes + inner.nbytes, cycles + inner.cycles
         elif instruction.opcode not in (*VIEWS, "while") and not instruction.opcode.endswith(ENDS):
             kernels += 1
-            nbytes += sizes[instruction.name] + sum(sizes.get(operand, 0) for operand in instruction.operands)
+            nbytes += sizes[instruction.name] + _nbytes_read(computations, instruction, sizes)
     return Pass(depth, kernels, nbytes, cycles)
+
+
+def _nbytes_read(
+    computations: Mapping[str, list[_Instruction]], instruction: _Instruction, sizes: Mapping[str, int]
+) -> int:
+    """Bytes that an instruction reads of its operands."""
+    bodies = [called for role, called in instruction.called if role == "calls"]
+    if instruction.opcode != "fusion" or not bodies:
+        return sum(sizes.get(operand, 0) for operand in instruction.operands)
+    within = computations.get(bodies[0], [])
+    names = {inner.number: inner.name for inner in within if inner.opcode == "parameter"}
+    total = 0
+    for number, operand in enumerate(instruction.operands):
+        size = sizes.get(operand, 0)
+        uses = [inner for inner in within if names.get(number) in inner.operands]
+        if uses and all(inner.opcode in PICKS and inner.operands[0] == names[number] for inner in uses):
+            size = min(size, sum(_nbytes(inner.shape) for inner in uses))
+        total += size
+    return total
 
 
 def _nbytes(shape: str) -> int:

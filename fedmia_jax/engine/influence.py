@@ -16,7 +16,7 @@ from fedmia_jax.config import schema
 from fedmia_jax.engine import runs
 from fedmia_jax.fingerprints import fingerprint
 
-RECIPE = 2  # Raise it whenever the same settings would train other models or fit other attacks.
+RECIPE = 3  # Raise it whenever the same settings would train other models or fit other attacks.
 AUDIT_RECIPE = 7  # Raise it whenever the same attacks on the same signals would make other tables.
 # No task reads these: records count by their content, replicates by their index, the others only read outcomes.
 WITHOUT = ("replicates", "data.*", "attack.views", "attack.epsilon_*", "attack.strongest", "defense.delta")

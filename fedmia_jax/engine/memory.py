@@ -40,6 +40,19 @@ def training_nbytes(
 
 
 @functools.cache
+def epoch_nbytes(module: nn.Module, *, num_slots: int) -> int:
+    """Returns the memory of what is there of a whole epoch before its loop, in bytes: rows, weights, what is drawn.
+
+    Args:
+      module: the network.
+      num_slots: records that a model trains on, with padding.
+    """
+    drawn = jax.eval_shape(lambda key: networks.make_draw(module)(key, 1, jnp.float32(0.5)), jax.random.key(0))
+    each = sum(leaf.dtype.itemsize * leaf.size for leaf in jax.tree.leaves(drawn))
+    return num_slots * (8 + each)
+
+
+@functools.cache
 def _is_dense(module: nn.Module, num_features: int) -> bool:
     """Whether the gradients of records need not be taken one by one."""
     params = jax.eval_shape(networks.make_init(module, num_features=num_features), jax.random.key(0))

@@ -64,6 +64,7 @@ class Learning:
             batch_size=self.steps.batch_size,
             skip_empty=skip_empty,
             split=networks.make_split(self.network),
+            draw=networks.make_draw(self.network),
             defences=defended,
         )
 

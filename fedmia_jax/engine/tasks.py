@@ -75,7 +75,7 @@ class Model:
             _static(self.run, self.WITHOUT, slots, self.epochs),
             self,
             steps=self.epochs[-1] * _updates(self.run, [len(self.rows)]),
-            nbytes=training + params + 16 * slots,
+            **_memory(training + params + 16 * slots, memory.epoch_nbytes(self.run.module, num_slots=slots)),
             kept_nbytes=params * len(self.epochs),
             num_models=1,
             shown={"epochs": self.epochs[-1]},
@@ -153,6 +153,7 @@ class ShadowFederations:
         updates = sum(_updates(run, shards.sizes) for shards in self.shards)
         largest = max(int(shards.sizes.max()) for shards in self.shards)
         fitting = _fit_nbytes(run, run.split.non_members.shape[1] + largest)
+        fitting += count * memory.epoch_nbytes(run.module, num_slots=largest)
         return chunks.Unit(
             fingerprint,
             _static(run, self.WITHOUT, len(run.scored), run.split.members.shape, run.split.non_members.shape),
@@ -217,13 +218,15 @@ class Federation:
         num_floats = len(self.kept) + sum(len(reader.attacks.names) for reader in self.readers)
         scores = positions * num_scored * (1 + 4 * num_floats)
         readers = tuple((reader.attacks, reader.per_snapshot, reader.answered) for reader in self.readers)
-        state = training + 2 * positions * params + 2 * scores + 4 * num_scored + 16 * self.shards.mask.size
+        slots = self.shards.mask.size
+        state = training + 2 * positions * params + 2 * scores + 4 * num_scored + 16 * slots
+        work = _scoring_nbytes(run) + memory.epoch_nbytes(run.module, num_slots=slots)
         return chunks.Unit(
             fingerprint,
             _static(run, self.WITHOUT, num_scored, self.kept, readers),
             self,
             steps=rounds.cycles * rounds.local_epochs * _updates(run, self.shards.sizes),
-            **_memory(state, _scoring_nbytes(run)),
+            **_memory(state, work),
             kept_nbytes=scores * len(run.plans.scored_cycles),
             num_models=1,
             shown={"nodes": rounds.nodes, "epochs": rounds.local_epochs},

@@ -10,71 +10,73 @@ Source: Goodfellow (2015), arXiv 1510.01799, for the norms.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import traverse_util
-from jaxtyping import Array, Float, Shaped
 
 from fedmia_jax import types
 from fedmia_jax.defenses import contract
-from fedmia_jax.learning import networks, single_record
+from fedmia_jax.learning import losses, networks, single_record
 
-GradientFn = Callable[..., types.Params]
 BLOCK = 16  # records whose gradients are there at once, where they are taken one by one
+SumFn = Callable[..., types.Params]
 
 
-def weighted_mean(values: Float[Array, "B ..."], mask: Shaped[types.Array, " B"]) -> Float[Array, "..."]:
-    """Returns the mean over the unmasked records of a minibatch, 0 where there are none."""
-    total = jnp.sum(mask, dtype=values.dtype)
-    weights = jnp.reshape(mask, (-1, *(1,) * (values.ndim - 1)))
-    return jnp.sum(values * weights, axis=0) / jnp.where(total > 0, total, 1.0)
+class Gradient(NamedTuple):
+    """The gradient of a minibatch, in two parts.
+
+    What the first returns does not depend on the model, so that the loop over the steps of an epoch need not wait for
+    it: `prepare(mask [b], hyper, key) -> prepared` of one step, and `take(params, batch, prepared, hyper) -> grads`.
+    """
+
+    prepare: Callable[..., Any]
+    take: Callable[..., types.Params]
 
 
-def make_gradient(apply_fn: types.ApplyFn, defences: contract.Defended, *, batch_size: int) -> GradientFn:
+def make_gradient(
+    apply_fn: types.ApplyFn,
+    defences: contract.Defended,
+    *,
+    batch_size: int,
+    draw: networks.DrawFn = networks.keep_key,
+) -> Gradient:
     """Builds the gradient of a minibatch, through what defences do to it.
 
     Args:
       apply_fn: the network, see `networks.make_apply`.
       defences: those in use.
       batch_size: B.
+      draw: what the network draws for a minibatch, see `networks.make_draw`.
 
     Returns:
-      `gradient(params, batch, mask, hyper, key) -> grads`. As a rule it is that of the mean loss over the unmasked
-      records, so that a partial batch weighs each of its records more, as in the usual frameworks. Where a defence
-      draws batches, weighs records or acts on sums, it is the weighted sum over B, however many records there are:
-      their number depends on every record.
+      As a rule the gradient of the mean loss over the unmasked records, so that a partial batch weighs each of its
+      records more, as in the usual frameworks. Where a defence draws batches, weighs records or acts on sums, it is
+      the weighted sum over B, however many records there are: their number depends on every record.
     """
     if any(defences.hooks(name) for name in ("sampling", "weights", "sums")):
         return _make_private(apply_fn, defences, batch_size=batch_size)
-    losses = make_losses(defences)
+    losses_of = losses.make_losses(defences)
 
-    def gradient(
-        params: types.Params, batch: types.Records, mask: jax.Array, hyper: types.Hyper, key: jax.Array
+    def prepare(mask: jax.Array, hyper: types.Hyper, key: jax.Array) -> tuple[jax.Array, Any]:
+        return losses.shares(mask), draw(key, mask.shape[0], hyper.dropout_rate)
+
+    def take(
+        params: types.Params, batch: types.Records, prepared: tuple[jax.Array, Any], hyper: types.Hyper
     ) -> types.Params:
+        shares, drawn = prepared
+
         def loss(params: types.Params) -> jax.Array:
-            logits = apply_fn(params, batch.features, dropout_rate=hyper.dropout_rate, key=key)
-            return weighted_mean(losses(logits, batch.labels, hyper), mask)
+            logits = apply_fn(params, batch.features, dropout_rate=hyper.dropout_rate, key=drawn)
+            return jnp.sum(losses_of(logits, batch.labels, hyper) * shares)
 
         return jax.grad(loss)(params)
 
-    return gradient
+    return Gradient(prepare, take)
 
 
-def make_losses(defences: contract.Defended) -> Callable[..., jax.Array]:
-    """Builds the loss of each record with its penalties, `losses(logits f32[B, K], labels i32[B], hyper) -> f32[B]`."""
-
-    def losses(logits: jax.Array, labels: jax.Array, hyper: types.Hyper) -> jax.Array:
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        penalties = (hook(logits, labels, hyper.levels[place]) for place, hook in defences.hooks("penalty"))
-        return sum(penalties, start=losses)
-
-    return losses
-
-
-def _make_private(apply_fn: types.ApplyFn, defences: contract.Defended, *, batch_size: int) -> GradientFn:
+def _make_private(apply_fn: types.ApplyFn, defences: contract.Defended, *, batch_size: int) -> Gradient:
     """The gradient as a weighted sum over B.
 
     A drawn batch has room for many more records than it mostly has, so what lies far behind B is looked at only where
@@ -83,9 +85,11 @@ def _make_private(apply_fn: types.ApplyFn, defences: contract.Defended, *, batch
     add_up, acting = make_sum(apply_fn, defences), defences.hooks("sums")
     first = batch_size + math.ceil(2 * math.sqrt(batch_size))
 
-    def gradient(
-        params: types.Params, batch: types.Records, mask: jax.Array, hyper: types.Hyper, key: jax.Array
+    def take(
+        params: types.Params, batch: types.Records, prepared: tuple[jax.Array, jax.Array], hyper: types.Hyper
     ) -> types.Params:
+        mask, key = prepared
+
         def part(rows: slice, key: jax.Array) -> types.Params:
             return add_up(params, jax.tree.map(lambda leaf: leaf[rows], batch), mask[rows], hyper, key)
 
@@ -102,10 +106,10 @@ def _make_private(apply_fn: types.ApplyFn, defences: contract.Defended, *, batch
             sums = hook(sums, contract.draw_key(key, place), hyper.levels[place])
         return jax.tree.map(lambda leaf: leaf / batch_size, sums)
 
-    return gradient
+    return Gradient(lambda mask, hyper, key: (mask, key), take)
 
 
-def make_sum(apply_fn: types.ApplyFn, defences: contract.Defended) -> GradientFn:
+def make_sum(apply_fn: types.ApplyFn, defences: contract.Defended) -> SumFn:
     """Builds the sum of the weighted gradients of the unmasked records, in whichever way the network allows.
 
     Args:
@@ -126,9 +130,9 @@ def make_sum(apply_fn: types.ApplyFn, defences: contract.Defended) -> GradientFn
     return add_up
 
 
-def make_dense_sum(apply_fn: types.ApplyFn, defences: contract.Defended) -> GradientFn:
+def make_dense_sum(apply_fn: types.ApplyFn, defences: contract.Defended) -> SumFn:
     """Builds `make_sum` for networks that are nothing but dense layers: it costs what the plain gradient costs."""
-    tapped, losses = networks.make_tapped(apply_fn), make_losses(defences)
+    tapped, losses_of = networks.make_tapped(apply_fn), losses.make_losses(defences)
 
     def add_up(
         params: types.Params, batch: types.Records, mask: jax.Array, hyper: types.Hyper, key: jax.Array
@@ -138,7 +142,7 @@ def make_dense_sum(apply_fn: types.ApplyFn, defences: contract.Defended) -> Grad
 
         def loss(shifts: Any) -> tuple[jax.Array, Any]:
             logits, inputs = tapped(params, batch.features, shifts, dropout_rate=hyper.dropout_rate, key=key)
-            return jnp.sum(losses(logits, batch.labels, hyper)), inputs
+            return jnp.sum(losses_of(logits, batch.labels, hyper)), inputs
 
         slopes, inputs = jax.grad(loss, has_aux=True)({path: jnp.zeros(shape) for path, shape in layers.items()})
         flat = traverse_util.flatten_dict(params)
@@ -158,9 +162,9 @@ def make_dense_sum(apply_fn: types.ApplyFn, defences: contract.Defended) -> Grad
     return add_up
 
 
-def make_record_sum(apply_fn: types.ApplyFn, defences: contract.Defended) -> GradientFn:
+def make_record_sum(apply_fn: types.ApplyFn, defences: contract.Defended) -> SumFn:
     """Builds `make_sum` for every network: record by record, each with draws of its own, in blocks."""
-    losses = make_losses(defences)
+    losses_of = losses.make_losses(defences)
 
     def add_up(
         params: types.Params, batch: types.Records, mask: jax.Array, hyper: types.Hyper, key: jax.Array
@@ -169,7 +173,7 @@ def make_record_sum(apply_fn: types.ApplyFn, defences: contract.Defended) -> Gra
             def loss(params: types.Params) -> jax.Array:
                 own = jax.random.fold_in(key, number)
                 logits = apply_fn(params, features[None], dropout_rate=hyper.dropout_rate, key=own)
-                return losses(logits, label[None], hyper)[0]
+                return losses_of(logits, label[None], hyper)[0]
 
             return jax.grad(loss)(params)
 

@@ -4,7 +4,8 @@ A new network is a flax module, see `Network`; name it in `NETWORKS`, or give `m
 leave this file alone.
 
 A module may also have a method `split() -> Split`, its network cut behind a dense first layer; then plain descent on
-single records takes about a third of the time.
+single records takes about a third of the time. And it may have a method `draw(num_records, dropout_rate)`, all that it
+draws for a minibatch in training; then `__call__` is given that as `drawn`, and whole epochs are drawn at once.
 """
 
 import collections
@@ -16,11 +17,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import traverse_util
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from fedmia_jax import errors, options, randomness, registry, types
 
 Path = tuple[str, ...]  # of a layer in the parameters
+DrawFn = Callable[[jax.Array, int, Any], Any]  # (key, B, dropout_rate) -> what stands for the key, see `make_draw`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,13 @@ def dropout(key: jax.Array, units: Float[Array, "*units"], *, rate: types.Scalar
     Returns:
       f32[B, H] with the same mean as `units`.
     """
-    dropped = randomness.draw_events(key, units.shape, rate)
+    return drop(units, randomness.draw_events(key, units.shape, rate), rate=rate)
+
+
+def drop(
+    units: Float[Array, "*units"], dropped: Bool[Array, "*units"], *, rate: types.Scalar
+) -> Float[Array, "*units"]:
+    """Zeroes the units that were drawn at a rate, and rescales the others."""
     return jnp.where(dropped, 0.0, units / (1.0 - rate))
 
 
@@ -85,12 +93,19 @@ class Mlp(nn.Module):
     hidden: int = 128
 
     @nn.compact
-    def __call__(self, features: jax.Array, *, dropout_rate: Any = 0.0, train: bool = False) -> jax.Array:
+    def __call__(
+        self, features: jax.Array, *, dropout_rate: Any = 0.0, train: bool = False, drawn: jax.Array | None = None
+    ) -> jax.Array:
         """Maps f32[B, D] to logits f32[B, K]."""
         units = jnp.tanh(nn.Dense(self.hidden, kernel_init=nn.initializers.glorot_uniform())(features))
         if train:
-            units = dropout(self.make_rng("dropout"), units, rate=dropout_rate)
+            dropped = self.draw(units.shape[0], dropout_rate) if drawn is None else drawn
+            units = drop(units, dropped, rate=dropout_rate)
         return nn.Dense(self.num_classes, kernel_init=nn.initializers.glorot_uniform())(units)
+
+    def draw(self, num_records: int, dropout_rate: Any) -> jax.Array:
+        """The hidden units that a step drops, bool[B, H]."""
+        return randomness.draw_events(self.make_rng("dropout"), (num_records, self.hidden), dropout_rate)
 
     @nn.nowrap
     def split(self) -> Split:
@@ -168,30 +183,64 @@ def check(settings: Options, module: nn.Module, *, num_features: int) -> None:
 
 
 def make_apply(module: nn.Module) -> types.ApplyFn:
-    """Returns `apply(params, features, *, dropout_rate=None, key=None) -> logits`; a key means training."""
+    """Returns `apply(params, features, *, dropout_rate=None, key=None) -> logits`.
 
-    def apply(
-        params: types.Params, features: jax.Array, *, dropout_rate: Any = 0.0, key: jax.Array | None = None
-    ) -> jax.Array:
+    A key means training; it may be what stands for it, see `make_draw`.
+    """
+
+    def apply(params: types.Params, features: jax.Array, *, dropout_rate: Any = 0.0, key: Any = None) -> jax.Array:
         features = features.astype(jnp.float32)  # bits are stored as uint8
         if key is None:
-            logits = module.apply({"params": params}, features)
+            training = {}
+        elif _is_key(key):
+            training = {"dropout_rate": dropout_rate, "train": True, "rngs": {"dropout": key}}
         else:
-            rngs = {"dropout": key}
-            logits = module.apply({"params": params}, features, dropout_rate=dropout_rate, train=True, rngs=rngs)
+            training = {"dropout_rate": dropout_rate, "train": True, "drawn": key}
+        logits = module.apply({"params": params}, features, **training)
         assert isinstance(logits, jax.Array)  # nothing is mutable, so there is no second result
         return logits
 
     return apply
 
 
-def make_split(module: nn.Module) -> Split | None:
-    """Returns the network behind its first layer, or None where the module does not say.
+def _is_key(key: Any) -> bool:
+    """Whether it is a key itself, and not what stands for one."""
+    return isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
 
-    A class that overrides `__call__` must say so itself: the split that it inherits belongs to another network.
+
+def keep_key(key: jax.Array, num_records: int, dropout_rate: Any) -> jax.Array:
+    """Draws nothing before the network is called."""
+    del num_records, dropout_rate
+    return key
+
+
+def make_draw(module: nn.Module) -> DrawFn:
+    """Returns `draw(key, num_records, dropout_rate)`, all that a network in training draws for a minibatch.
+
+    It is what the network would draw itself with that key, and stands for the key in `apply`; the key itself, where
+    the module does not say what it draws.
+    """
+    if not _says(module, "draw"):
+        return keep_key
+
+    def draw(key: jax.Array, num_records: int, dropout_rate: Any) -> Any:
+        return module.apply({}, num_records, dropout_rate, method="draw", rngs={"dropout": key})
+
+    return draw
+
+
+def make_split(module: nn.Module) -> Split | None:
+    """Returns the network behind its first layer, or None where the module does not say."""
+    return module.split() if _says(module, "split") else None
+
+
+def _says(module: nn.Module, name: str) -> bool:
+    """Whether a module has a method that is about its own network.
+
+    A class that overrides `__call__` must say so itself: what it inherits belongs to another network.
     """
     owner = next(kind for kind in type(module).__mro__ if "__call__" in vars(kind))
-    return module.split() if "split" in vars(owner) else None
+    return name in vars(owner)
 
 
 def make_tapped(apply_fn: types.ApplyFn) -> Callable[..., tuple[jax.Array, dict[Path, list[jax.Array]]]]:

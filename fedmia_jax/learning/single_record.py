@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from fedmia_jax import types
 from fedmia_jax.defenses import contract
-from fedmia_jax.learning import networks
+from fedmia_jax.learning import losses, networks
 
 BLOCK = 48  # steps; 32 to 96 cost the same within a tenth at 600-128-100 and 600-128-10
 UNHEARD = ("records", "sampling", "penalty", "weights", "sums", "update", "step")  # hooks without a place in blocks
@@ -101,7 +101,7 @@ def run_block(
     weights = rate * (inputs @ inputs.T + 1.0)
 
     def loss(others: types.Params, units: jax.Array, label: jax.Array, noise: Any) -> jax.Array:
-        return cross_entropy(split.rest(others, units, noise), label)
+        return losses.cross_entropy(split.rest(others, units, noise), label)
 
     def step(number: jax.Array, carry: tuple[types.Params, jax.Array]) -> tuple[types.Params, jax.Array]:
         others, grads = carry  # rows of `grads` from this step on are zero
@@ -119,12 +119,6 @@ def run_block(
         "bias": first["bias"] - rate * jnp.sum(grads, axis=0),
     }
     return {**others, split.first: moved}
-
-
-def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
-    """Cross-entropy in nats of one record; f32[K], i32[] -> f32[]."""
-    # A sum, since the derivative of `logits[label]` is a scatter, which is slow.
-    return jax.nn.logsumexp(logits) - jnp.sum(jnp.where(jnp.arange(logits.shape[0]) == label, logits, 0.0))
 
 
 def after(value: jax.Array, earlier: jax.Array) -> jax.Array:

@@ -5,10 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from fedmia_jax import types
-from fedmia_jax.learning import gradients, training
+from fedmia_jax.learning import losses, training
 
 
 def make_fit(fit_fn: training.FitFn, apply_fn: types.ApplyFn, *, every: int) -> training.FitFn:
@@ -43,7 +42,7 @@ def make_fit(fit_fn: training.FitFn, apply_fn: types.ApplyFn, *, every: int) -> 
 
         def loss(params: types.Params) -> jax.Array:
             logits = apply_fn(params, features)
-            return gradients.weighted_mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels), mask)
+            return jnp.sum(losses.cross_entropy(logits, labels) * losses.shares(mask))
 
         def body(number: jax.Array, carry: tuple[Any, Any, jax.Array]) -> tuple[Any, Any, jax.Array]:
             state, best, least = carry

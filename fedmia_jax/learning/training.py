@@ -17,7 +17,6 @@ from fedmia_jax import errors, options, types
 from fedmia_jax.defenses import contract
 from fedmia_jax.learning import gradients, networks, sampling, single_record
 
-StepFn = Callable[..., types.TrainState]
 FitFn = Callable[..., types.TrainState]
 StartFn = Callable[[jax.Array], types.TrainState]
 
@@ -54,25 +53,21 @@ def make_optimizer(
     return optax.chain(*before, optimizer) if before else optimizer
 
 
-def make_step(
-    apply_fn: types.ApplyFn, *, optimizer: str, batch_size: int, defences: contract.Defended = contract.UNDEFENDED
-) -> StepFn:
-    """Builds one update on one minibatch.
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One update on one minibatch, in two parts.
 
-    Args:
-      apply_fn: the network, see `networks.make_apply`.
-      optimizer: name in `OPTIMIZERS`.
-      batch_size: B.
-      defences: those in use; their hooks on records, losses, gradients and updates act here.
-
-    Returns:
-      `step(state, batch, rows i32[b], mask bool[b], hyper, key, record_key) -> state`; `gradients.make_gradient` says
-      what becomes of a batch of fewer records than B, or of more.
+    Attributes:
+      prepare: `prepare(mask [b], hyper, key) -> prepared`, what does not depend on the model, see
+        `gradients.Gradient`.
+      update: `update(state, batch, rows i32[b], prepared, hyper, key, record_key) -> state`.
     """
-    gradient = gradients.make_gradient(apply_fn, defences, batch_size=batch_size)
-    on_records, on_update, on_step = (defences.hooks(name) for name in ("records", "update", "step"))
 
-    def step(
+    prepare: Callable[..., Any]
+    update: Callable[..., types.TrainState]
+
+    def __call__(
+        self,
         state: types.TrainState,
         batch: types.Records,
         rows: jax.Array,
@@ -81,10 +76,43 @@ def make_step(
         key: jax.Array,
         record_key: jax.Array,
     ) -> types.TrainState:
+        """Both parts one after the other; `mask` is bool[b]."""
+        return self.update(state, batch, rows, self.prepare(mask, hyper, key), hyper, key, record_key)
+
+
+def make_step(
+    apply_fn: types.ApplyFn,
+    *,
+    optimizer: str,
+    batch_size: int,
+    draw: networks.DrawFn = networks.keep_key,
+    defences: contract.Defended = contract.UNDEFENDED,
+) -> Step:
+    """Builds one update on one minibatch.
+
+    Args:
+      apply_fn: the network, see `networks.make_apply`.
+      optimizer: name in `OPTIMIZERS`.
+      batch_size: B; `gradients.make_gradient` says what becomes of a batch of fewer records, or of more.
+      draw: what the network draws for a minibatch, see `networks.make_draw`.
+      defences: those in use; their hooks on records, losses, gradients and updates act here.
+    """
+    gradient = gradients.make_gradient(apply_fn, defences, batch_size=batch_size, draw=draw)
+    on_records, on_update, on_step = (defences.hooks(name) for name in ("records", "update", "step"))
+
+    def update(
+        state: types.TrainState,
+        batch: types.Records,
+        rows: jax.Array,
+        prepared: Any,
+        hyper: types.Hyper,
+        key: jax.Array,
+        record_key: jax.Array,
+    ) -> types.TrainState:
         for place, hook in on_records:
             keys = (jax.random.fold_in(record_key, place), contract.draw_key(key, place))
             batch = hook(batch, rows, *keys, hyper.levels[place])
-        grads = gradient(state.params, batch, mask, hyper, key)
+        grads = gradient.take(state.params, batch, prepared, hyper)
         tx = make_optimizer(optimizer, learning_rate=hyper.learning_rate, defences=defences, levels=hyper.levels)
         extra = {"key": contract.draw_key(key, len(hyper.levels) + contract.UPDATE)} if on_update else {}
         updates, opt_state = tx.update(grads, state.opt_state, state.params, **extra)
@@ -92,7 +120,7 @@ def make_step(
             updates = hook(updates, state.params, hyper.learning_rate, hyper.levels[place])
         return types.TrainState(optax.apply_updates(state.params, updates), opt_state)
 
-    return step
+    return Step(gradient.prepare, update)
 
 
 def shuffle(key: jax.Array, mask: Shaped[types.Array, " n"]) -> Int[Array, " n"]:
@@ -120,6 +148,7 @@ def make_fit(
     batch_size: int,
     skip_empty: bool = False,
     split: networks.Split | None = None,
+    draw: networks.DrawFn = networks.keep_key,
     defences: contract.Defended = contract.UNDEFENDED,
 ) -> FitFn:
     """Builds training over a range of epochs of one shard.
@@ -132,6 +161,7 @@ def make_fit(
         padded shape; where no batch can be empty it only costs time.
       split: the same network cut behind its first layer, see `networks.make_split`. With it, plain descent on single
         records takes the fast way of `single_record.py`, which never moves on an empty batch.
+      draw: what the network draws for a minibatch, see `networks.make_draw`; of a whole epoch before its loop.
       defences: those in use. A defence with a hook that the fast way cannot honour takes the general one; one that
         draws batches record by record makes as many updates an epoch as there would be batches.
 
@@ -143,7 +173,7 @@ def make_fit(
     if split is not None and optimizer == "sgd" and batch_size == 1 and single_record.honours(defences):
         epoch = single_record.make_epoch(split, defences=defences)
     else:
-        step_fn = make_step(apply_fn, optimizer=optimizer, batch_size=batch_size, defences=defences)
+        step_fn = make_step(apply_fn, optimizer=optimizer, batch_size=batch_size, draw=draw, defences=defences)
         most = defences.most_records(batch_size)
         if most is None:
             epoch = make_epoch(step_fn, batch_size=batch_size, skip_empty=skip_empty)
@@ -170,7 +200,7 @@ def make_fit(
     return fit
 
 
-def make_epoch(step_fn: StepFn, *, batch_size: int, skip_empty: bool) -> Callable[..., types.TrainState]:
+def make_epoch(step_fn: Step, *, batch_size: int, skip_empty: bool) -> Callable[..., types.TrainState]:
     """Builds one pass over a shard in minibatches.
 
     Args:
@@ -197,15 +227,17 @@ def make_epoch(step_fn: StepFn, *, batch_size: int, skip_empty: bool) -> Callabl
 
         # For all steps at once: in the loop they would be a handful of tiny kernels in every step.
         keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(jnp.arange(num_steps))
+        prepared = jax.vmap(lambda mask, step_key: step_fn.prepare(mask, hyper, step_key))(mask, keys)
+        counts = jnp.any(mask != 0, axis=1)
 
-        def body(state: types.TrainState, inputs: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, None]:
-            rows, mask, step_key = inputs
-            new = step_fn(state, types.take(records, rows), rows, mask, hyper, step_key, record_key)
+        def body(state: types.TrainState, inputs: Any) -> tuple[types.TrainState, None]:
+            rows, prepared, step_key, counts = inputs
+            new = step_fn.update(state, types.take(records, rows), rows, prepared, hyper, step_key, record_key)
             if skip_empty:
-                new = jax.tree.map(lambda after, before: jnp.where(jnp.any(mask != 0), after, before), new, state)
+                new = jax.tree.map(lambda after, before: jnp.where(counts, after, before), new, state)
             return new, None
 
-        return jax.lax.scan(body, state, (rows, mask, keys))[0]
+        return jax.lax.scan(body, state, (rows, prepared, keys, counts))[0]
 
     return epoch
 

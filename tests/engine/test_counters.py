@@ -57,3 +57,19 @@ def test_the_loop_of_a_real_program_is_found():
 
     made = jax.jit(step).lower(jnp.ones((16, 16))).compile()
     assert counters.read(made.as_text()).depth == 2
+
+
+def test_of_what_is_only_picked_from_no_more_is_counted_than_is_picked():
+    """A row of a table of many, and the whole table where it is read as well."""
+
+    def nbytes(fn):
+        table, number = jnp.ones((1000, 8)), jnp.int32(3)
+        text = jax.jit(fn).lower(table, number).compile().as_text()
+        assert counters.read(text).kernels == 1, text
+        return counters.read(text).nbytes
+
+    def pick(table, number):
+        return jax.lax.dynamic_index_in_dim(table, number, keepdims=False)
+
+    assert nbytes(lambda table, number: jnp.sin(pick(table, number))) == 4 * (8 + 8 + 1)
+    assert nbytes(lambda table, number: table + pick(table, number)) == 4 * (8000 + 8000 + 1)

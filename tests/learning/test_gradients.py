@@ -75,10 +75,16 @@ def test_units_are_dropped_as_they_were_drawn_for_the_batch(toy, equal):
     equal(add_up(params, batch, jnp.ones(12, bool), hyper(dropout_rate=0.5), key), expected, rtol=1e-5, atol=1e-6)
 
 
+def whole_gradient(toy, defences):
+    """`(params, batch, mask, hyper, key) -> grads`, both parts of a gradient one after the other."""
+    prepare, take = gradients.make_gradient(toy.apply, defences, batch_size=BATCH_SIZE)
+    return lambda params, batch, mask, hyper, key: take(params, batch, prepare(mask, hyper, key), hyper)
+
+
 @pytest.fixture(scope="module")
 def clipped_gradient(toy):
     """`(params, batch of 40, mask, hyper, key) -> grads`, clipped."""
-    return jax.jit(gradients.make_gradient(toy.apply, CLIPPED, batch_size=BATCH_SIZE))
+    return jax.jit(whole_gradient(toy, CLIPPED))
 
 
 @pytest.mark.parametrize("drawn", [0, 3, 8, 14, 15, 40])
@@ -97,7 +103,7 @@ def test_far_rows_count_for_each_of_many_models(toy, equal):
     """Also where only some of the models have any."""
     params = toy.start(jax.random.key(0)).params
     masks = np.arange(40) < np.array([[3], [20], [8]])
-    gradient = gradients.make_gradient(toy.apply, CLIPPED, batch_size=BATCH_SIZE)
+    gradient = whole_gradient(toy, CLIPPED)
     together = jax.jit(jax.vmap(lambda mask: gradient(params, batch_of(toy, 40), mask, hyper(), jax.random.key(1))))
     every = together(masks)
     for number, mask in enumerate(masks):
@@ -114,7 +120,7 @@ def test_defences_weigh_one_after_another_and_act_on_the_sum(toy, equal):
     levels = ({"clip": np.float32(CLIP)},) * 3
     for order in ((halve, CLIPPED.defences[0]), (CLIPPED.defences[0], halve)):
         defences = contract.Defended((*order, shift), (("clip",),) * 3)
-        gradient = jax.jit(gradients.make_gradient(toy.apply, defences, batch_size=BATCH_SIZE))
+        gradient = jax.jit(whole_gradient(toy, defences))
         numbers = types.Hyper(np.float32(0.1), np.float32(0.0), levels)
         grads = gradient(params, batch_of(toy, BATCH_SIZE), mask, numbers, jax.random.key(1))
         level = 2 * CLIP if order[0] is halve else CLIP  # half a gradient is clipped at twice its norm

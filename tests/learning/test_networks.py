@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedmia_jax import errors
-from fedmia_jax.learning import networks
+from fedmia_jax.learning import networks, training
 
 
 class Outside(nn.Module):
@@ -101,3 +101,38 @@ def test_what_is_no_network_is_one_line(name, line):
         networks.make_network(networks.Options(name=name), num_classes=3)
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
+
+
+class Inherits(networks.Mlp):
+    """Another network, which has not said what it draws."""
+
+    @nn.compact
+    def __call__(self, features, *, dropout_rate=0.0, train=False):
+        units = nn.Dense(self.hidden)(features)
+        units = networks.dropout(self.make_rng("dropout"), units, rate=dropout_rate) if train else units
+        return nn.Dense(self.num_classes)(jax.nn.relu(units))
+
+
+@pytest.mark.parametrize("kind", [networks.Mlp, Inherits])
+def test_what_is_drawn_before_stands_for_the_key(equal, kind):
+    """To the same bits, whether the module says what it draws or not."""
+    module, key = kind(num_classes=3, hidden=8), jax.random.key(3)
+    params = networks.make_init(module, num_features=5)(jax.random.key(0))
+    apply_fn, drawn = networks.make_apply(module), networks.make_draw(module)(key, 7, 0.5)
+    assert (drawn is key) == (kind is Inherits)
+    features = jnp.ones((7, 5), jnp.uint8)
+    answers = [apply_fn(params, features, dropout_rate=0.5, key=given) for given in (key, drawn)]
+    equal(*answers)
+    assert float(jnp.abs(answers[0] - apply_fn(params, features)).max()) > 0.01
+
+
+def test_an_epoch_is_the_same_whether_it_is_drawn_before_or_step_by_step(toy, equal):
+    """Each step draws from its own key either way."""
+    state, shard, args = toy.start(jax.random.key(0)), toy.shard(range(30)), (toy.hyper(dropout_rate=0.5),)
+    ends = [
+        jax.jit(training.make_fit(toy.apply, optimizer="adam", batch_size=8, draw=draw))(
+            state, toy.records, shard, *args, jax.random.key(1), (0, 2), jax.random.key(2)
+        )
+        for draw in (networks.make_draw(toy.module), networks.keep_key)
+    ]
+    equal(*(end.params for end in ends), rtol=1e-6, atol=1e-7)
