@@ -5,6 +5,7 @@ import io
 import json
 import threading
 
+import jax
 import pytest
 import rich.console
 
@@ -14,6 +15,7 @@ from fedmia_jax.engine.engines import local
 from fedmia_jax.storage import artifacts
 from fedmia_jax.storage import workdir as workdirs
 
+pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="an accelerator has no cores to leave idle")
 ALONE = {
     "data": {"name": "toys.reader:TOY", "num_federation": 100, "num_test": 100},
     "model": {"hidden": 4},

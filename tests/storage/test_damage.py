@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 import threading
 
+import jax
 import pytest
 
 from fedmia_jax.engine import execution
@@ -132,6 +133,8 @@ STOPPED = {
 
 @pytest.mark.parametrize(("base", "what"), [("stopped", None), ("ahead", None), *STOPPED])
 def test_a_stopped_run_goes_on_from_what_is_intact(bases, run_sweep, capsys, monkeypatch, tmp_path, base, what):
+    if base == "ahead" and jax.default_backend() != "cpu":
+        pytest.skip("nothing is worked at ahead on an accelerator")
     folder, table = bases
     shutil.copytree(folder / base, tmp_path / "run")
     pattern, at, lines = STOPPED[base, what] if what else ("", 0, [])

@@ -3,6 +3,7 @@
 import importlib.metadata
 import pathlib
 
+import jax
 import machines
 import pytest
 from toys import flags as small
@@ -69,13 +70,16 @@ def test_other_releases_on_a_machine_are_one_line():
     with pytest.raises(
         errors.InputError, match=r"^--engine=ray: machine .* has other releases \(jax .* there, 0.1 here\)"
     ):
-        worker._start(worker.Setup("cpu", 1, (), releases))
+        worker._start(worker.Setup(jax.default_backend(), 1, (), releases))
 
 
 def test_devices_other_than_planned_are_one_line(monkeypatch):
     monkeypatch.setattr(worker.devices, "start", lambda num_cpu_devices, **options: None)
-    with pytest.raises(errors.InputError, match=r"devices of 'cpu' in a process, not 1 of 'gpu'; install JAX's extra"):
-        worker._start(worker.Setup("gpu", 1, (), bench.releases()))
+    here = jax.default_backend()
+    other = "cpu" if here == "gpu" else "gpu"
+    line = rf"devices? of '{here}' in a process, not 1 of '{other}'; install JAX's extra"
+    with pytest.raises(errors.InputError, match=line):
+        worker._start(worker.Setup(other, 1, (), bench.releases()))
 
 
 @pytest.mark.parametrize(
