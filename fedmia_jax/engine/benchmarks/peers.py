@@ -46,27 +46,26 @@ def make_cases(plans: points.Plans, drawn: records.Records, *, batch_size: int, 
     """
     import torch
 
-    about, count, cores = (
-        f"PyTorch {torch.__version__}",
-        plans.settings.get("shadow.count"),
-        len(os.sched_getaffinity(0)),
-    )
-    kinds = {"loop": functools.partial(make_loop, plans, drawn, batch_size=batch_size)}
-    if plans.training.optimizer == "adam":
-        kinds["vmap"] = functools.partial(make_vmap, plans, drawn, num_models=count, batch_size=batch_size)
-    for kind, make in kinds.items():
-        _check(kind, make(), loss)
+    count, cores = plans.settings.get("shadow.count"), len(os.sched_getaffinity(0))
     steps = records.count_steps(drawn, batch_size)
+    made = functools.partial(make_loop, plans, drawn, batch_size=batch_size)
+    kinds = {f"1 model, {torch.get_num_threads()} threads": (1, made)}
+    if plans.training.optimizer == "adam":
+        made = functools.partial(make_vmap, plans, drawn, num_models=count, batch_size=batch_size)
+        graph = " and a CUDA graph" if torch.cuda.is_available() else ""
+        kinds[f"{count} models by vmap"] = (count, made)
+        kinds[f"{count} models by vmap, torch.compile{graph}"] = (count, functools.partial(made, compiled=True))
+    for kind, (_, make) in kinds.items():
+        _check(kind, make(), loss)
+    cases = [timing.Case(kind, _epoch_of(make), steps * models, models) for kind, (models, make) in kinds.items()]
     beside = functools.partial(make_processes, plans, drawn, batch_size=batch_size, number=cores)
-    cases = [
-        timing.Case(f"{about}, 1 model, {torch.get_num_threads()} threads", lambda: kinds["loop"]().epoch, steps),
-        timing.Case(f"{about}, a process on each of {cores} cores", beside, steps * cores, cores),
-    ]
-    if "vmap" in kinds:
-        cases.append(
-            timing.Case(f"{about}, {count} models by vmap", lambda: kinds["vmap"]().epoch, steps * count, count)
-        )
-    return cases
+    cases.insert(1, timing.Case(f"a process on each of {cores} cores", beside, steps * cores, cores))
+    return [dataclasses.replace(case, name=f"PyTorch {torch.__version__}, {case.name}") for case in cases]
+
+
+def _epoch_of(make: Callable[[], Training]) -> Callable[[], Callable[[], object]]:
+    """Makes a training when it is asked for, of which an epoch is measured."""
+    return lambda: make().epoch
 
 
 def _check(kind: str, training: Training, expected: float) -> None:
@@ -136,45 +135,115 @@ def _train_in_worker() -> None:
     _of_worker["loop"].epoch()
 
 
-def make_vmap(plans: points.Plans, drawn: records.Records, *, batch_size: int, num_models: int) -> Training:
-    """Returns the training of several models at once, Adam written out over stacked parameters."""
+def make_vmap(
+    plans: points.Plans, drawn: records.Records, *, num_models: int, batch_size: int, compiled: bool = False
+) -> Training:
+    """Returns the training of several models at once.
+
+    Args:
+      plans: network and training.
+      drawn: features and labels.
+      num_models: side by side.
+      batch_size: records per update.
+      compiled: an update is compiled; on a GPU that of a full batch is a CUDA graph as well.
+    """
     import torch
 
-    inputs, targets, device = _place(drawn)
-    networks = [_make_network(plans, inputs.shape[1]).to(device) for _ in range(num_models)]
-    stacked, _ = torch.func.stack_module_state(networks)
-    params = {name: leaf.detach().clone() for name, leaf in stacked.items()}
-    first, second = ({name: torch.zeros_like(leaf) for name, leaf in params.items()} for _ in range(2))
-
-    def loss_of(params: Any, rows: Any) -> Any:
-        answers = torch.func.functional_call(networks[0], params, (inputs[rows],))
-        return torch.nn.functional.cross_entropy(answers, targets[rows])
-
-    gradient = torch.func.vmap(torch.func.grad(loss_of), randomness="different")
-    rate, updates = plans.training.learning_rate, iter(range(1, 2**62))
-
-    def update(rows: Any) -> None:
-        grads, number = gradient(params, rows), next(updates)
-        scale = rate * (1 - 0.999**number) ** 0.5 / (1 - 0.9**number)
-        for name, grad in grads.items():
-            first[name].lerp_(grad, 0.1)
-            second[name].lerp_(grad * grad, 0.001)
-            params[name].addcdiv_(first[name], second[name].sqrt().add_(1e-8), value=-scale)
+    models = _Stacked(plans, drawn, num_models)
+    update: Callable[[Any], object] = models.update
+    if compiled:
+        update = _compile(update, torch.zeros((num_models, batch_size), dtype=torch.long, device=models.device))
+        models.reset()  # compiling has trained them
 
     def epoch() -> float:
-        order = torch.stack([torch.randperm(len(inputs), device=device) for _ in range(num_models)])
-        for start in range(0, len(inputs), batch_size):
+        size = len(models.inputs)
+        order = torch.stack([torch.randperm(size, device=models.device) for _ in range(num_models)])
+        for start in range(0, size, batch_size):
             update(order[:, start : start + batch_size])
-        return next(iter(params.values())).sum().item()
+        return next(iter(models.params.values())).sum().item()
 
-    def loss() -> float:
-        network = networks[0].eval()
+    return Training(epoch, models.loss)
+
+
+class _Stacked:
+    """Several models as one pytree of stacked parameters, with Adam written out."""
+
+    def __init__(self, plans: points.Plans, drawn: records.Records, num_models: int) -> None:
+        import torch
+
+        self.inputs, self.targets, self.device = _place(drawn)
+        networks = [_make_network(plans, self.inputs.shape[1]).to(self.device) for _ in range(num_models)]
+        self.network, self.rate = networks[0], plans.training.learning_rate
+        stacked, _ = torch.func.stack_module_state(networks)
+        self.start = {name: leaf.detach() for name, leaf in stacked.items()}
+        self.params, self.first, self.second = (
+            {name: torch.zeros_like(leaf) for name, leaf in self.start.items()} for _ in range(3)
+        )
+        self.number = torch.zeros((), device=self.device)
+        self.gradient = torch.func.vmap(torch.func.grad(self.loss_of), randomness="different")
+        self.reset()
+
+    def reset(self) -> None:
+        """Goes back to the start, in place."""
+        for name, leaf in self.params.items():
+            leaf.copy_(self.start[name])
+        for leaf in (*self.first.values(), *self.second.values(), self.number):
+            leaf.zero_()
+
+    def loss_of(self, params: Any, features: Any, labels: Any) -> Any:
+        """The mean loss of one model on a minibatch."""
+        import torch
+
+        answers = torch.func.functional_call(self.network, params, (features,))
+        return torch.nn.functional.cross_entropy(answers, labels)
+
+    def update(self, rows: Any) -> None:
+        """One update of every model, on rows of its own [S, B]."""
+        grads = self.gradient(self.params, self.inputs[rows], self.targets[rows])
+        self.number.add_(1)
+        scale = -self.rate * (1 - 0.999**self.number).sqrt() / (1 - 0.9**self.number)
+        for name, grad in grads.items():
+            first, second = self.first[name], self.second[name]
+            first.lerp_(grad, 0.1)
+            second.lerp_(grad * grad, 0.001)
+            self.params[name].add_(scale * first / (second.sqrt() + 1e-8))
+
+    def loss(self) -> float:
+        """The mean loss of the first model over all records, nothing dropped out."""
+        import torch
+
+        self.network.eval()
         with torch.no_grad():
-            answers = torch.func.functional_call(network, {name: leaf[0] for name, leaf in params.items()}, (inputs,))
-        network.train()
-        return torch.nn.functional.cross_entropy(answers, targets).item()
+            first = {name: leaf[0] for name, leaf in self.params.items()}
+            loss = self.loss_of(first, self.inputs, self.targets).item()
+        self.network.train()
+        return loss
 
-    return Training(epoch, loss)
+
+def _compile(update: Callable[[Any], object], rows: Any) -> Callable[[Any], object]:
+    """Compiles an update; on a GPU it is recorded for rows of one shape, and played back for all of that shape."""
+    import torch
+
+    compiled = torch.compile(update, dynamic=False)
+    if not torch.cuda.is_available():
+        compiled(rows)
+        return compiled
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):  # what is made at first calls must not be recorded
+            compiled(rows)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        compiled(rows)
+
+    def call(given: Any) -> object:
+        if given.shape != rows.shape:
+            return compiled(given)
+        rows.copy_(given)
+        return graph.replay()
+
+    return call
 
 
 def _place(drawn: records.Records) -> tuple[Any, Any, str]:
