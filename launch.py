@@ -168,7 +168,7 @@ def run(values: flags.FlagValues, console: rich.console.Console, *, engine: cont
         return
     with workdirs.open_workdir(path, described, records=prints, title=title, warn=shown.warn) as workdir:
         console.print(f"{title}\nresults in {workdir.path}", highlight=False, soft_wrap=True)
-        place = lab.Lab(workdir, shown, strict=strict, **memory)
+        place = lab.Lab(workdir, shown, strict=strict, keep=values.keep, **memory)
         try:
             results = experiment.run(place, every_run, engine)
             workdir.write_results(results)

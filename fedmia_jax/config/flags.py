@@ -20,6 +20,7 @@ SWEEP_FLAG = re.compile(r"--?config\.sweep\.([^=]+)=(.*)", re.DOTALL)
 FILE_FLAG = re.compile(r"(--?config)=(.*)", re.DOTALL)
 MODES = ("run", "report", "benchmark", "prepare", "compile")
 ENGINES = ("local", "ray", "distributed")
+KEEP = ("all", "results")
 MOST_DEVICES = 256  # XLA host devices; each takes threads and memory before anything runs
 MOST_MEMORY = 1e6  # GiB
 
@@ -50,6 +51,13 @@ def make_flags(default_config: str) -> flags.FlagValues:
     flags.DEFINE_list("suites", ["shadows"], "What --mode=benchmark measures.", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "Print the plan of a run, and stop.", flag_values=values)
     flags.DEFINE_bool("keep_models", False, "Keep the models of all hand-offs in the workdir.", flag_values=values)
+    flags.DEFINE_enum(
+        "keep",
+        "all",
+        KEEP,
+        "What stays in the workdir: all that was computed, or what the results are made from.",
+        flag_values=values,
+    )
     flags.DEFINE_bool("help", False, "Show this help.", flag_values=values)
     return values
 

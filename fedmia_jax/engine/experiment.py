@@ -6,7 +6,7 @@ that the same command goes on where an earlier one stopped.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import jax
 import polars as pl
@@ -20,9 +20,11 @@ from fedmia_jax.engine import (
     guarantees,
     kinds,
     lab,
+    needs,
     outline,
     plan,
     planning,
+    retention,
     runs,
     sizes,
 )
@@ -52,18 +54,20 @@ def run(place: lab.Lab, every_run: Sequence[runs.Run], engine: contract.Engine =
     place.workdir.log(**here, memory_gib=round(place.budget / 2**30, 3))
     planned = planning.make_plan(every_run, keep_models=place.keep_models)
     sizes.check_units(planned.units, budget=place.budget)
-    stages = [(kind, _unfinished(place, planned.units[kind.name])) for kind in kinds.KINDS]
+    kept = place.workdir.artifacts
+    wanted = retention.find_wanted(planned, kept, keep=place.keep)
+    stages = [(kind, _unfinished(place, planned.units[kind.name], wanted)) for kind in kinds.KINDS]
     with ahead.working(place, planned, stages if engine.works_ahead else []) as stop_working_ahead:
         for kind, todo in stages:
             if kind.ahead is not None:
                 stop_working_ahead()
             if todo:
                 _run_stage(place, planned, kind, todo, engine.compute)
+                retention.drop(planned, kept, keep=place.keep)
+    retention.drop(planned, kept, keep=place.keep)
     with place.stage("metrics", total=len(every_run)) as advance:
-        table = collection.tabulate(planned, place.workdir.artifacts, advance)
-    points = [
-        (point, audits.read(planned, place.workdir.artifacts, point)) for point in collection.points_of(every_run)
-    ]
+        table = collection.tabulate(planned, kept, advance)
+    points = [(point, audits.read(planned, kept, point)) for point in collection.points_of(every_run)]
     if not points:
         return table
     rows, tables = collection.tabulate_audits(points)
@@ -107,13 +111,17 @@ def explain(place: lab.Lab, every_run: Sequence[runs.Run]) -> outline.Outline:
     units = [unit for of_stage in planned.units.values() for unit in of_stage]
     header = ["stage", "classes", "nodes", "epochs", "units", "models", "chunks", "devices", "MiB", "updates", "disk"]
     points, models = len({collection.run_id(run) for run in every_run}), sum(unit.num_models for unit in units)
-    kept = sum(unit.kept_nbytes for unit in units) / 2**20
+    read = {unit for unit, _ in needs.of_results(planned)}
+    kept, stays = (
+        sum(unit.kept_nbytes for unit in some) / 2**20
+        for some in (units, [unit for unit in units if unit.fingerprint in read])
+    )
     caption = (
         f"{points:,} points, {len(every_run):,} runs, {len(rows)} groups; {models:,} models in "
         f"{sum(unit.steps for unit in units):,.0f} updates, on {len(place.devices)} devices within "
         f"{place.budget / 2**30:.2g} GiB.\nA group is one compiled program; points that agree share models and "
         "attacks. MiB: memory\nof what is in work at once, beside the records and the libraries; disk: MiB of what is "
-        f"kept,\n{kept:,.0f} in all, beside attacks and tables, which are small."
+        f"kept,\n{kept:,.0f} in all, beside attacks and tables, which are small; {stays:,.0f} stay with --keep=results."
     )
     return outline.Outline("Plan", header, rows, caption)
 
@@ -140,12 +148,14 @@ def _explain_group(place: lab.Lab, stage: str, first: chunks.Chunk) -> list[str]
     ]
 
 
-def _unfinished(place: lab.Lab, units: Sequence[chunks.Unit]) -> list[chunks.Chunk]:
-    """The chunks of a kind's units that are not kept yet."""
+def _unfinished(place: lab.Lab, units: Sequence[chunks.Unit], wanted: Collection[str]) -> list[chunks.Chunk]:
+    """The chunks of a kind's units that are wanted and not kept yet."""
     kept = place.workdir.artifacts
     todo = []
     for chunk in chunks_of(place, units):
-        missing = tuple(unit for unit in chunk.units if not kept.finished(unit.fingerprint))
+        missing = tuple(
+            unit for unit in chunk.units if unit.fingerprint in wanted and not kept.finished(unit.fingerprint)
+        )
         if len(missing) == len(chunk.units):
             todo.append(chunk)
         elif missing:  # the others were done under another plan

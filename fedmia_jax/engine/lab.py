@@ -26,6 +26,7 @@ class Lab:
       devices: that work side by side.
       budget: bytes that models in work may take, on all devices together.
       keep_models: federations leave the models of all hand-offs.
+      keep: what of the outcomes stays, see `retention.py`.
       strict: what goes non-finite ends the run, rather than leaving its numbers empty.
       stop: set when work at other chunks has failed.
       placed: arrays on devices, by fingerprint and device.
@@ -37,6 +38,7 @@ class Lab:
     devices: tuple[jax.Device, ...] = dataclasses.field(default_factory=lambda: tuple(jax.local_devices()))
     budget: int = 4 * 2**30
     keep_models: bool = False
+    keep: str = "all"
     strict: bool = True
     stop: threading.Event = dataclasses.field(default_factory=threading.Event)
     placed: dict[Any, jax.Array] = dataclasses.field(default_factory=dict)

@@ -42,6 +42,19 @@ def of_audit(planned: plan.Plan, task: tasks.Audit) -> Iterator[Need]:
             yield planned.unit_of[federation], f"c{cycle + 1}"
 
 
+def of_results(planned: plan.Plan) -> Iterator[Need]:
+    """The tables of the results read the scores of all targets, the attacks on them, and the pieces of the audits."""
+    for run, recipe in zip(planned.runs, planned.recipes, strict=True):
+        yield planned.unit_of[recipe.baseline], "scores"
+        yield from _of_readers(planned, [recipe.baseline_reader], [0])
+        if recipe.federation is not None and recipe.federation_reader is not None:
+            for cycle in run.plans.scored_cycles:
+                yield planned.unit_of[recipe.federation], f"c{cycle + 1}"
+            yield from _of_readers(planned, [recipe.federation_reader], run.plans.scored_cycles)
+    for marks in planned.audits.values():
+        yield from ((planned.unit_of[mark], "tables") for mark in marks)
+
+
 def _of_readers(planned: plan.Plan, readers: Sequence[tasks.Reader], cycles: Sequence[int]) -> Iterator[Need]:
     """The fitted attacks of some readers, for snapshots of some cycles."""
     for reader in readers:

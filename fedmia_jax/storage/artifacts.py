@@ -9,11 +9,12 @@ artifact that is damaged is set aside with a warning, and its units count as not
 """
 
 import dataclasses
+import os
 import pathlib
 import re
 import sys
 import urllib.parse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +25,7 @@ from fedmia_jax.fingerprints import DIGITS, fingerprint
 from fedmia_jax.storage import folders, hashes
 
 INDEX = "units.json"
+DROPPED = "dropped.json"  # the index of an artifact that is being deleted
 FORMAT = 1  # of what the index says
 ARTIFACT = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
 PIECE = re.compile(r"[a-z]\w*")
@@ -150,7 +152,8 @@ class Artifacts:
     def __init__(self, path: pathlib.Path, *, warn: Warn = warn_stderr) -> None:
         self.path, self.warn = path, warn
         self.index: dict[str, tuple[pathlib.Path, int]] = {}
-        self._digests: dict[pathlib.Path, dict[str, str]] = {}  # of the pieces of finished artifacts
+        self._units: dict[pathlib.Path, tuple[str, ...]] = {}  # of finished artifacts
+        self._digests: dict[pathlib.Path, dict[str, str]] = {}  # of their pieces
         self._checked: dict[pathlib.Path, dict[str, folders.Listing]] = {}
         for artifact in sorted(path.iterdir()) if path.is_dir() else ():
             if ARTIFACT.fullmatch(artifact.name) and artifact.is_dir():
@@ -181,10 +184,21 @@ class Artifacts:
         try:
             self._check(path)
         except hashes.DamagedError as error:
-            self.index = {unit: place for unit, place in self.index.items() if place[0] != path}
+            self._forget(path)
             _set_aside(path, error, self.warn)
             return False
         return True
+
+    def drop(self, units: Collection[str]) -> None:
+        """Deletes the finished artifacts that hold none but these units; a process that is killed in it goes on later.
+
+        Args:
+          units: fingerprints.
+        """
+        for path in [path for path, of_path in self._units.items() if set(of_path) <= set(units)]:
+            self._forget(path)
+            os.rename(path / INDEX, path / DROPPED)
+            _delete(path)
 
     def read(self, unit: str, piece: str) -> dict[str, Any]:
         """Returns a piece of a unit's outcome as nested arrays, without the units' axis.
@@ -211,6 +225,8 @@ class Artifacts:
                 folders.remove(entry)
             elif files.is_draft(entry):
                 entry.unlink()
+        if (path / DROPPED).exists():
+            _delete(path)
         if not (path / INDEX).exists():
             return
         try:
@@ -235,9 +251,15 @@ class Artifacts:
             self._checked[path] = pieces
         return self._checked[path]
 
+    def _forget(self, path: pathlib.Path) -> None:
+        """Takes an artifact out of the index."""
+        self.index = {unit: place for unit, place in self.index.items() if place[0] != path}
+        for known in (self._units, self._digests, self._checked):
+            known.pop(path, None)
+
     def _enter(self, path: pathlib.Path, units: Sequence[str], digests: Mapping[str, str]) -> None:
         """Adds the units of one artifact to the index."""
-        self._digests[path] = dict(digests)
+        self._units[path], self._digests[path] = tuple(units), dict(digests)
         self.index |= {unit: (path, row) for row, unit in reversed(list(enumerate(units)))}
 
 
@@ -252,6 +274,16 @@ def _drop_passing(path: pathlib.Path) -> None:
     held = [piece for piece in path.iterdir() if piece.name.startswith(HELD) and PIECE.fullmatch(piece.name)]
     for folder in [*_states(path), *held]:
         folders.remove(folder)
+
+
+def _delete(path: pathlib.Path) -> None:
+    """Deletes an artifact whose index says that it is being deleted; files of others stay."""
+    for entry in list(path.iterdir()):
+        if PIECE.fullmatch(entry.name) or STATE.fullmatch(entry.name):
+            folders.remove(entry)
+    (path / DROPPED).unlink()
+    if not any(path.iterdir()):
+        path.rmdir()
 
 
 def _number(state: pathlib.Path) -> int:

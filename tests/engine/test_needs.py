@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 
+from fedmia_jax.engine import needs
 from fedmia_jax.engine.engines import local
 from fedmia_jax.storage import artifacts
 
@@ -24,7 +25,7 @@ ALL = SMALL | {
 MATCHED = SMALL | {"shadow": {"count": 2, "kind": "federated"}}
 
 
-@pytest.mark.parametrize(("values", "expected"), [(ALL, 5), (MATCHED, 5)], ids=["central", "federated"])
+@pytest.mark.parametrize(("values", "expected"), [(ALL, 6), (MATCHED, 6)], ids=["central", "federated"])
 def test_a_task_reads_what_it_says_and_all_of_it(monkeypatch, run_sweep, tmp_path, values, expected):
     reads, said = collections.defaultdict(set), {}
     read, kind_at_work = artifacts.Artifacts.read, []
@@ -35,6 +36,7 @@ def test_a_task_reads_what_it_says_and_all_of_it(monkeypatch, run_sweep, tmp_pat
 
     def compute(place, planned, kind, todo, advance):
         kind_at_work.append(kind.name)
+        said["tables"] = set(needs.of_results(planned))
         said[kind.name] = {need for chunk in todo for unit in chunk.units for need in kind.needs(planned, unit.task)}
         local.compute(place, planned, kind, todo, advance)
         kind_at_work.append("tables")

@@ -378,3 +378,53 @@ def test_the_index_says_format_units_and_pieces(tmp_path):
     listed = json.loads((path / "c1" / "hashes.json").read_text())["files"]
     assert listed == {name: hashes.digest((path / "c1" / name).read_bytes()) for name in ("phi.npy", "correct.npy")}
     assert not any(files.is_draft(file) for file in path.iterdir())
+
+
+def finish(kept, *units, **pieces):
+    """An artifact of some units; returns its folder."""
+    draft = kept.begin(units, size=len(units))
+    for piece in pieces or {"c1": 0}:
+        draft.write(piece, {"x": np.arange(len(units))})
+    kept.finish(draft)
+    return draft.path
+
+
+def test_artifacts_none_of_whose_units_is_wanted_are_deleted(tmp_path):
+    kept = artifacts.Artifacts(tmp_path)
+    gone, stays, shared = finish(kept, "a", "b", c1=0, c2=0), finish(kept, "c"), finish(kept, "d", "e")
+    kept.drop({"a", "b", "d"})
+    for index in (kept, artifacts.Artifacts(tmp_path)):
+        assert [unit for unit in "abcde" if index.finished(unit)] == ["c", "d", "e"]
+    assert sorted(tmp_path.iterdir()) == sorted([stays, shared])
+    assert not gone.exists()
+
+
+def test_files_of_others_in_an_artifact_that_is_deleted_stay(tmp_path):
+    kept = artifacts.Artifacts(tmp_path)
+    path = finish(kept, "a")
+    (path / "notes.txt").write_text("mine")
+    (path / "c1" / "notes.txt").write_text("mine too")
+    kept.drop({"a"})
+    left = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+    assert left == ["c1/notes.txt", "notes.txt"]
+    assert not artifacts.Artifacts(tmp_path).finished("a")
+
+
+@pytest.mark.parametrize("deleted", [0, 1])
+def test_a_process_that_is_killed_while_it_deletes_leaves_nothing_that_counts(monkeypatch, tmp_path, deleted):
+    kept = artifacts.Artifacts(tmp_path)
+    path, remove, count = finish(kept, "a", c1=0, c2=0), folders.remove, []
+
+    def dying(folder):
+        count.append(folder)
+        if len(count) > deleted:
+            raise KeyboardInterrupt
+        remove(folder)
+
+    monkeypatch.setattr(folders, "remove", dying)
+    with pytest.raises(KeyboardInterrupt):
+        kept.drop({"a"})
+    monkeypatch.undo()
+    again = artifacts.Artifacts(tmp_path)
+    assert not again.finished("a")
+    assert not path.exists()
