@@ -1,10 +1,13 @@
 """What a step costs with differential privacy: batches drawn record by record, gradients clipped, noise added.
 
-The normal numbers of a step are timed apart as well: a network of 90,000 parameters draws as many in every step.
+The normal numbers of a step are timed apart as well: a network of 90,000 parameters draws as many in every step. Where
+Opacus is installed its loop is measured beside ours.
 """
 
 import dataclasses
 import functools
+import importlib.metadata
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +17,7 @@ import jax.numpy as jnp
 from fedmia_jax import randomness
 from fedmia_jax.config import schema
 from fedmia_jax.engine import memory, parallel, points
-from fedmia_jax.engine.benchmarks import records, shadows, timing
+from fedmia_jax.engine.benchmarks import peers, pytorch, records, shadows, timing
 from fedmia_jax.learning import networks
 
 CASES: dict[str, dict[str, Any]] = {  # settings over those of the config
@@ -29,12 +32,24 @@ def make_suites(plans: points.Plans) -> list[timing.Suite]:
     """Returns the cases at a large batch size, as many models side by side as there are shadows."""
     size, drawn, cases = plans.settings.get("shadow.count"), records.make(plans), []
     for name, changes in CASES.items():
-        values = dict(plans.settings.flat) | changes
-        changed = points.Plans(schema.Settings(tuple(values.items())))
+        changed = points.Plans(schema.Settings(tuple((dict(plans.settings.flat) | changes).items())))
         (case,) = shadows.make_cases(changed, drawn, [size], batch_size=shadows.LARGE_BATCH)
         cases.append(dataclasses.replace(case, name=name))
+    if importlib.util.find_spec("opacus"):
+        cases.append(_make_peer(changed, drawn))
     cases.append(timing.Case(NORMALS, functools.partial(make_normals, plans, size), REPEATS * size, size))
     return [timing.Suite("defenses", cases, shadows.LARGE_BATCH)]
+
+
+def _make_peer(plans: points.Plans, drawn: records.Records) -> timing.Case:
+    """The same training by Opacus, once it has been seen to reach the loss that ours reaches."""
+    asked = {name: plans.settings.get(f"defense.{name}") for name in ("clip", "noise_multiplier")}
+    make = functools.partial(pytorch.make_private, plans, drawn, batch_size=shadows.LARGE_BATCH, **asked)
+    peers.check(
+        "Opacus", make(), shadows.loss_reached(plans, drawn, batch_size=shadows.LARGE_BATCH, epochs=peers.EPOCHS)
+    )
+    name = f"Opacus {importlib.metadata.version('opacus')}, 1 model"
+    return timing.Case(name, lambda: make().epoch, records.count_steps(drawn, shadows.LARGE_BATCH))
 
 
 def make_normals(plans: points.Plans, num_models: int) -> Callable[[], object]:

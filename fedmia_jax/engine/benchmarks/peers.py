@@ -1,4 +1,4 @@
-"""The same training in PyTorch: the loop that a user writes, a loop on every core, all models at once by `torch.func`.
+"""What ours is measured beside: PyTorch's loop, a loop on every core, all models at once by `torch.func`.
 
 Each is seen to reach the loss that ours reaches before any is measured.
 """
@@ -12,24 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from fedmia_jax.engine import points
-from fedmia_jax.engine.benchmarks import records, timing
+from fedmia_jax.engine.benchmarks import pytorch, records, timing
 
 EPOCHS = 1  # before losses are compared
 TOLERANCE = 0.01  # of the loss; trainings draw other numbers, and one that learns nothing is off by three times that
-_of_worker: dict[str, "Training"] = {}
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """A training under way.
-
-    Attributes:
-      epoch: trains one more epoch, and returns when it is done.
-      loss: the mean loss over all records, nothing dropped out.
-    """
-
-    epoch: Callable[[], object]
-    loss: Callable[[], float]
+_of_worker: dict[str, pytorch.Training] = {}
 
 
 def make_cases(plans: points.Plans, drawn: records.Records, *, batch_size: int, loss: float) -> list[timing.Case]:
@@ -48,7 +35,7 @@ def make_cases(plans: points.Plans, drawn: records.Records, *, batch_size: int, 
 
     count, cores = plans.settings.get("shadow.count"), len(os.sched_getaffinity(0))
     steps = records.count_steps(drawn, batch_size)
-    made = functools.partial(make_loop, plans, drawn, batch_size=batch_size)
+    made = functools.partial(pytorch.make_loop, plans, drawn, batch_size=batch_size)
     kinds = {f"1 model, {torch.get_num_threads()} threads": (1, made)}
     if plans.training.optimizer == "adam":
         made = functools.partial(make_vmap, plans, drawn, num_models=count, batch_size=batch_size)
@@ -56,52 +43,28 @@ def make_cases(plans: points.Plans, drawn: records.Records, *, batch_size: int, 
         kinds[f"{count} models by vmap"] = (count, made)
         kinds[f"{count} models by vmap, torch.compile{graph}"] = (count, functools.partial(made, compiled=True))
     for kind, (_, make) in kinds.items():
-        _check(kind, make(), loss)
+        check(kind, make(), loss)
     cases = [timing.Case(kind, _epoch_of(make), steps * models, models) for kind, (models, make) in kinds.items()]
     beside = functools.partial(make_processes, plans, drawn, batch_size=batch_size, number=cores)
     cases.insert(1, timing.Case(f"a process on each of {cores} cores", beside, steps * cores, cores))
     return [dataclasses.replace(case, name=f"PyTorch {torch.__version__}, {case.name}") for case in cases]
 
 
-def _epoch_of(make: Callable[[], Training]) -> Callable[[], Callable[[], object]]:
+def _epoch_of(make: Callable[[], pytorch.Training]) -> Callable[[], Callable[[], object]]:
     """Makes a training when it is asked for, of which an epoch is measured."""
     return lambda: make().epoch
 
 
-def _check(kind: str, training: Training, expected: float) -> None:
-    """Raises where a training reaches another loss than ours."""
+def check(kind: str, training: pytorch.Training, expected: float) -> None:
+    """Trains for some epochs.
+
+    Raises:
+      RuntimeError: the training reaches another loss than ours.
+    """
     for _ in range(EPOCHS):
         training.epoch()
     if abs(training.loss() - expected) > TOLERANCE * expected:
         raise RuntimeError(f"PyTorch's {kind} reaches a loss of {training.loss():.3f}, ours {expected:.3f}")
-
-
-def make_loop(plans: points.Plans, drawn: records.Records, *, batch_size: int) -> Training:
-    """Returns the training as a PyTorch user writes it."""
-    import torch
-
-    inputs, targets, device = _place(drawn)
-    network = _make_network(plans, inputs.shape[1]).to(device)
-    kinds = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-    optimizer = kinds[plans.training.optimizer](network.parameters(), lr=plans.training.learning_rate)
-    loss_fn = torch.nn.CrossEntropyLoss()
-
-    def epoch() -> float:
-        order = torch.randperm(len(inputs), device=device)
-        for first in range(0, len(inputs), batch_size):
-            rows = order[first : first + batch_size]
-            optimizer.zero_grad()
-            loss_fn(network(inputs[rows]), targets[rows]).backward()
-            optimizer.step()
-        return next(network.parameters()).sum().item()  # waits for the device
-
-    def loss() -> float:
-        with torch.no_grad():
-            answers = network.eval()(inputs)
-        network.train()
-        return loss_fn(answers, targets).item()
-
-    return Training(epoch, loss)
 
 
 def make_processes(
@@ -127,7 +90,7 @@ def _start_worker(plans: points.Plans, drawn: records.Records, batch_size: int) 
     import torch
 
     torch.set_num_threads(1)
-    _of_worker["loop"] = make_loop(plans, drawn, batch_size=batch_size)
+    _of_worker["loop"] = pytorch.make_loop(plans, drawn, batch_size=batch_size)
 
 
 def _train_in_worker() -> None:
@@ -137,7 +100,7 @@ def _train_in_worker() -> None:
 
 def make_vmap(
     plans: points.Plans, drawn: records.Records, *, num_models: int, batch_size: int, compiled: bool = False
-) -> Training:
+) -> pytorch.Training:
     """Returns the training of several models at once.
 
     Args:
@@ -162,7 +125,7 @@ def make_vmap(
             update(order[:, start : start + batch_size])
         return next(iter(models.params.values())).sum().item()
 
-    return Training(epoch, models.loss)
+    return pytorch.Training(epoch, models.loss)
 
 
 class _Stacked:
@@ -171,8 +134,8 @@ class _Stacked:
     def __init__(self, plans: points.Plans, drawn: records.Records, num_models: int) -> None:
         import torch
 
-        self.inputs, self.targets, self.device = _place(drawn)
-        networks = [_make_network(plans, self.inputs.shape[1]).to(self.device) for _ in range(num_models)]
+        self.inputs, self.targets, self.device = pytorch.place(drawn)
+        networks = [pytorch.make_network(plans, self.inputs.shape[1]).to(self.device) for _ in range(num_models)]
         self.network, self.rate = networks[0], plans.training.learning_rate
         stacked, _ = torch.func.stack_module_state(networks)
         self.start = {name: leaf.detach() for name, leaf in stacked.items()}
@@ -244,26 +207,3 @@ def _compile(update: Callable[[Any], object], rows: Any) -> Callable[[Any], obje
         return graph.replay()
 
     return call
-
-
-def _place(drawn: records.Records) -> tuple[Any, Any, str]:
-    """Records as tensors, on a GPU where there is one."""
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    inputs = torch.tensor(drawn[0], dtype=torch.float32, device=device)
-    return inputs, torch.tensor(drawn[1], dtype=torch.long, device=device), device
-
-
-def _make_network(plans: points.Plans, num_features: int) -> Any:
-    """The network, initialised as ours."""
-    import torch
-
-    layers = (
-        torch.nn.Linear(num_features, plans.network.hidden),
-        torch.nn.Linear(plans.network.hidden, records.NUM_CLASSES),
-    )
-    for layer in layers:
-        torch.nn.init.xavier_uniform_(layer.weight)
-        torch.nn.init.zeros_(layer.bias)
-    return torch.nn.Sequential(layers[0], torch.nn.Tanh(), torch.nn.Dropout(plans.network.dropout_rate), layers[1])

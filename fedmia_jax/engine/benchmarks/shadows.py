@@ -32,7 +32,7 @@ def _make_suite(plans: points.Plans, batch_size: int) -> timing.Suite:
     """The cases at one batch size."""
     drawn, cases = records.make(plans), []
     if importlib.util.find_spec("torch"):
-        reached = _loss(plans, drawn, batch_size=batch_size, epochs=peers.EPOCHS)
+        reached = loss_reached(plans, drawn, batch_size=batch_size, epochs=peers.EPOCHS)
         cases = peers.make_cases(plans, drawn, batch_size=batch_size, loss=reached)
     cases += make_cases(plans, drawn, (1, plans.settings.get("shadow.count")), batch_size=batch_size)
     return timing.Suite("shadows", cases, batch_size, ceiling.make_floor(plans, batch_size))
@@ -116,8 +116,8 @@ def make_training(
     return lambda epochs: train.advance(placed, states, models, (0, epochs))
 
 
-def _loss(plans: points.Plans, drawn: records.Records, *, batch_size: int, epochs: int) -> float:
-    """The mean loss over all records that one model reaches, nothing dropped out."""
+def loss_reached(plans: points.Plans, drawn: records.Records, *, batch_size: int, epochs: int) -> float:
+    """Returns the mean loss over all records that one model reaches, nothing dropped out."""
     state, _ = make_training(plans, drawn, batch_size=batch_size, num_models=1, devices=tuple(jax.devices()))(epochs)
     apply_fn = networks.make_apply(networks.make_network(plans.network, num_classes=records.NUM_CLASSES))
     answers = apply_fn(jax.tree.map(lambda leaf: leaf[0], state.params), jnp.asarray(drawn[0]))
