@@ -43,7 +43,7 @@ def make_cases(plans: points.Plans, drawn: records.Records, *, batch_size: int, 
         kinds[f"{count} models by vmap"] = (count, made)
         kinds[f"{count} models by vmap, torch.compile{graph}"] = (count, functools.partial(made, compiled=True))
     for kind, (_, make) in kinds.items():
-        check(kind, make(), loss)
+        check(f"PyTorch, {kind}", make(), loss)
     cases = [timing.Case(kind, _epoch_of(make), steps * models, models) for kind, (models, make) in kinds.items()]
     beside = functools.partial(make_processes, plans, drawn, batch_size=batch_size, number=cores)
     cases.insert(1, timing.Case(f"a process on each of {cores} cores", beside, steps * cores, cores))
@@ -64,7 +64,7 @@ def check(kind: str, training: pytorch.Training, expected: float) -> None:
     for _ in range(EPOCHS):
         training.epoch()
     if abs(training.loss() - expected) > TOLERANCE * expected:
-        raise RuntimeError(f"PyTorch's {kind} reaches a loss of {training.loss():.3f}, ours {expected:.3f}")
+        raise RuntimeError(f"{kind} reaches a loss of {training.loss():.3f}, ours {expected:.3f}")
 
 
 def make_processes(
