@@ -72,6 +72,11 @@ def write_zeros(path: pathlib.Path, name: str, *, blocks: int) -> None:
         ("Nothing", "keeps no parameters; only params can travel"),
         ("Half", "parameters of float16; float32 expected"),
         ("NotANumber", "answers NaN or infinity before any training"),
+        ("DrawsAnother", "answers something else with what its method draw has drawn than with the key of that"),
+        (
+            "ForgetsWhatIsDrawn",
+            "it raised TypeError: ForgetsWhatIsDrawn.__call__() got an unexpected keyword argument 'drawn'",
+        ),
         ("Raises", "it raised KeyError: 'layer'"),
         ("Untrained", "it raised TypeError: "),
         ("NoHidden", "it raised TypeError: "),

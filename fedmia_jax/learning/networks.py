@@ -10,6 +10,7 @@ draws for a minibatch in training; then `__call__` is given that as `drawn`, and
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -154,7 +155,7 @@ def check(settings: Options, module: nn.Module, *, num_features: int) -> None:
 
     Raises:
       InputError: no parameters, or parameters that are not f32; other state than parameters; logits that are not
-        f32[B, K]; an answer that is no number before any training.
+        f32[B, K]; an answer that is no number before any training, or another one with what it draws beforehand.
     """
 
     def refuse(problem: str) -> errors.InputError:
@@ -171,8 +172,14 @@ def check(settings: Options, module: nn.Module, *, num_features: int) -> None:
         if kinds != {"float32"}:
             raise refuse(f"parameters of {', '.join(sorted(kinds)) or 'no kind'}; float32 expected")
         apply_fn, expected = make_apply(module), f"float32[2, {module.num_classes}]"
-        for train_key in (None, key):
-            answer = jax.eval_shape(apply_fn, state["params"], features, dropout_rate=jnp.float32(0.5), key=train_key)
+        rate = jnp.float32(0.5)
+        ways = (lambda: None, lambda: key, lambda: make_draw(module)(key, features.shape[0], rate))
+
+        def answer_to(params: types.Params, features: jax.Array, way: Callable[[], Any]) -> jax.Array:
+            return apply_fn(params, features, dropout_rate=rate, key=way())
+
+        for way in ways:
+            answer = jax.eval_shape(functools.partial(answer_to, way=way), state["params"], features)
             if f"{answer.dtype}{list(answer.shape)}" != expected:
                 shape = f"{answer.dtype}{list(answer.shape)}"
                 raise refuse(f"answers {shape} to two records, {expected} expected")
@@ -180,6 +187,9 @@ def check(settings: Options, module: nn.Module, *, num_features: int) -> None:
             params = module.init(key, features)["params"]
             if not bool(jnp.isfinite(apply_fn(params, features)).all()):
                 raise refuse("answers NaN or infinity before any training")
+            by_key, by_draw = (answer_to(params, features + 1.0, way) for way in ways[1:])
+            if not bool(jnp.allclose(by_key, by_draw, rtol=1e-3, atol=1e-5)):
+                raise refuse("answers something else with what its method draw has drawn than with the key of that")
 
 
 def make_apply(module: nn.Module) -> types.ApplyFn:

@@ -83,6 +83,32 @@ class Untrained(Base):
         return nn.Dense(self.num_classes)(features)
 
 
+class DrawsAnother(Base):
+    """Draws other units beforehand than in its call."""
+
+    def draw(self, num_records, dropout_rate):
+        return jnp.zeros((num_records, self.num_classes), bool)
+
+    @nn.compact
+    def __call__(self, features, *, dropout_rate=0.0, train=False, drawn=None):
+        if train and drawn is None:
+            drawn = jax.random.bernoulli(self.make_rng("dropout"), 0.5, (features.shape[0], self.num_classes))
+        logits = nn.Dense(self.num_classes)(features)
+        return jnp.where(drawn, 0.0, logits) if train else logits
+
+
+class ForgetsWhatIsDrawn(Base):
+    """Says what it draws, and does not take it."""
+
+    def draw(self, num_records, dropout_rate):
+        return jax.random.bernoulli(self.make_rng("dropout"), 0.5, (num_records, self.num_classes))
+
+    @nn.compact
+    def __call__(self, features, *, dropout_rate=0.0, train=False):
+        logits = nn.Dense(self.num_classes)(features)
+        return jnp.where(self.draw(features.shape[0], dropout_rate), 0.0, logits) if train else logits
+
+
 class NoHidden(nn.Module):
     """Has no field for hidden units."""
 
