@@ -62,8 +62,9 @@ def draw_events(key: jax.Array, shape: tuple[int, ...], chance: jax.Array | floa
     size = math.prod(shape)
     num_words = 2 * -(-size // 4)
     words = threefry_2x32(jax.random.key_data(key), jnp.arange(num_words, dtype=jnp.uint32))
-    bits = jnp.concatenate([words & 0xFFFF, words >> 16])[:size].reshape(shape)
-    return bits < jnp.round(chance * 2**16).astype(jnp.uint32)
+    limit = jnp.round(chance * 2**16).astype(jnp.uint32)
+    # Compared before they are joined: what is joined takes a byte an event, and not four.
+    return jnp.concatenate([(words & 0xFFFF) < limit, (words >> 16) < limit])[:size].reshape(shape)
 
 
 def make_generator(seed: int, replicate: int, purpose: Purpose, *numbers: int) -> np.random.Generator:

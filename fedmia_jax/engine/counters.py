@@ -135,19 +135,19 @@ def _nbytes_read(
     computations: Mapping[str, list[_Instruction]], instruction: _Instruction, sizes: Mapping[str, int]
 ) -> int:
     """Bytes that an instruction reads of its operands."""
+    each = [sizes.get(operand, 0) for operand in instruction.operands]
+    if instruction.opcode in PICKS:
+        each[0] = min(each[0], sizes[instruction.name])
     bodies = [called for role, called in instruction.called if role == "calls"]
     if instruction.opcode != "fusion" or not bodies:
-        return sum(sizes.get(operand, 0) for operand in instruction.operands)
+        return sum(each)
     within = computations.get(bodies[0], [])
     names = {inner.number: inner.name for inner in within if inner.opcode == "parameter"}
-    total = 0
-    for number, operand in enumerate(instruction.operands):
-        size = sizes.get(operand, 0)
+    for number, size in enumerate(each):
         uses = [inner for inner in within if names.get(number) in inner.operands]
         if uses and all(inner.opcode in PICKS and inner.operands[0] == names[number] for inner in uses):
-            size = min(size, sum(_nbytes(inner.shape) for inner in uses))
-        total += size
-    return total
+            each[number] = min(size, sum(_nbytes(inner.shape) for inner in uses))
+    return sum(each)
 
 
 def _nbytes(shape: str) -> int:

@@ -20,7 +20,6 @@ from fedmia_jax.engine import (
     guarantees,
     kinds,
     lab,
-    needs,
     outline,
     plan,
     planning,
@@ -55,7 +54,7 @@ def run(place: lab.Lab, every_run: Sequence[runs.Run], engine: contract.Engine =
     planned = planning.make_plan(every_run, keep_models=place.keep_models)
     sizes.check_units(planned.units, budget=place.budget)
     kept = place.workdir.artifacts
-    wanted = retention.find_wanted(planned, kept, keep=place.keep)
+    wanted = retention.find_wanted(place, planned)
     stages = [(kind, _unfinished(place, planned.units[kind.name], wanted)) for kind in kinds.KINDS]
     with ahead.working(place, planned, stages if engine.works_ahead else []) as stop_working_ahead:
         for kind, todo in stages:
@@ -63,8 +62,8 @@ def run(place: lab.Lab, every_run: Sequence[runs.Run], engine: contract.Engine =
                 stop_working_ahead()
             if todo:
                 _run_stage(place, planned, kind, todo, engine.compute)
-                retention.drop(planned, kept, keep=place.keep)
-    retention.drop(planned, kept, keep=place.keep)
+                retention.drop(place, planned)
+    retention.drop(place, planned)
     with place.stage("metrics", total=len(every_run)) as advance:
         table = collection.tabulate(planned, kept, advance)
     points = [(point, audits.read(planned, kept, point)) for point in collection.points_of(every_run)]
@@ -111,10 +110,10 @@ def explain(place: lab.Lab, every_run: Sequence[runs.Run]) -> outline.Outline:
     units = [unit for of_stage in planned.units.values() for unit in of_stage]
     header = ["stage", "classes", "nodes", "epochs", "units", "models", "chunks", "devices", "MiB", "updates", "disk"]
     points, models = len({collection.run_id(run) for run in every_run}), sum(unit.num_models for unit in units)
-    read = {unit for unit, _ in needs.of_results(planned)}
+    stay = retention.find_staying(place, planned)
     kept, stays = (
         sum(unit.kept_nbytes for unit in some) / 2**20
-        for some in (units, [unit for unit in units if unit.fingerprint in read])
+        for some in (units, [unit for unit in units if unit.fingerprint in stay])
     )
     caption = (
         f"{points:,} points, {len(every_run):,} runs, {len(rows)} groups; {models:,} models in "

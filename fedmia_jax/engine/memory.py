@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedmia_jax import randomness
 from fedmia_jax.defenses import contract
 from fedmia_jax.learning import gradients, networks
 
@@ -41,15 +42,19 @@ def training_nbytes(
 
 @functools.cache
 def epoch_nbytes(module: nn.Module, *, num_slots: int) -> int:
-    """Returns the memory of what is there of a whole epoch before its loop, in bytes: rows, weights, what is drawn.
+    """Returns the memory of what is there of a whole epoch before its loop, in bytes.
+
+    Counts rows, shares and keys of the records, what the network draws for them, and three times as much for the random
+    bits that this is made from (measured of `randomness.draw_events`).
 
     Args:
       module: the network.
       num_slots: records that a model trains on, with padding.
     """
-    drawn = jax.eval_shape(lambda key: networks.make_draw(module)(key, 1, jnp.float32(0.5)), jax.random.key(0))
+    key, draw = jax.random.key(0, impl=randomness.GENERATOR), networks.make_draw(module)
+    drawn = jax.eval_shape(lambda key: draw(key, 1, jnp.float32(0.5)), key)
     each = sum(leaf.dtype.itemsize * leaf.size for leaf in jax.tree.leaves(drawn))
-    return num_slots * (8 + each)
+    return num_slots * (32 + 4 * each)
 
 
 @functools.cache

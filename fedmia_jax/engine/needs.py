@@ -43,7 +43,7 @@ def of_audit(planned: plan.Plan, task: tasks.Audit) -> Iterator[Need]:
 
 
 def of_results(planned: plan.Plan) -> Iterator[Need]:
-    """The tables of the results read the scores of all targets, the attacks on them, and the pieces of the audits."""
+    """Names what the tables of the results read: scores of all targets, the attacks on them, pieces of the audits."""
     for run, recipe in zip(planned.runs, planned.recipes, strict=True):
         yield planned.unit_of[recipe.baseline], "scores"
         yield from _of_readers(planned, [recipe.baseline_reader], [0])

@@ -1,6 +1,7 @@
 """A plan: all tasks of some runs, and each run's way to its results."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,11 @@ class Plan:
     units: Mapping[str, list[chunks.Unit]]
     audits: Mapping[str, tuple[str, ...]]
 
+    @functools.cached_property
+    def recipe_of(self) -> dict[Any, Recipe]:
+        """Each run's recipe."""
+        return dict(zip(self.runs, self.recipes, strict=True))
+
     def fitted(self, kept: artifacts.Artifacts, reader: tasks.Reader, cycle: int) -> dict[str, Any]:
         """Returns the fitted attacks of a reader of one cycle: leaves [P, ...], or [1, ...] for all snapshots."""
         fitted = kept.read(self.unit_of[reader.task], reader.piece(cycle))["fitted"]
@@ -57,5 +63,5 @@ class Plan:
 
 
 def recipes_of(planned: Plan, every_run: Sequence[runs.Run]) -> list[Recipe]:
-    """Returns the recipes of some runs, in the order of the plan."""
-    return [recipe for run, recipe in zip(planned.runs, planned.recipes, strict=True) if run in every_run]
+    """Returns the recipes of some runs, in their order."""
+    return [planned.recipe_of[run] for run in every_run]

@@ -4,24 +4,22 @@ Shadows are read by the attacks that are fitted on them, reference federations b
 nobody reads them again unless a later command asks for something else, which then trains them anew.
 """
 
-from fedmia_jax.engine import kinds, needs, plan
-from fedmia_jax.storage import artifacts
+from fedmia_jax.engine import kinds, lab, needs, plan, tasks
 
-ALL, RESULTS = "all", "results"  # what is kept
+ALL = "all"
 
 
-def find_wanted(planned: plan.Plan, kept: artifacts.Artifacts, *, keep: str) -> set[str]:
+def find_wanted(place: lab.Lab, planned: plan.Plan) -> set[str]:
     """Returns the fingerprints of the units that are to be there.
 
     Args:
+      place: what is kept there, and what shall be: `all`, every unit; `results`, those that stay and those that one of
+        these reads which is not finished.
       planned: the plan.
-      kept: what tasks have left.
-      keep: `all`: every unit; `results`: those that the results read, and those that one of these reads which is not
-        finished.
     """
-    if keep == ALL:
+    if place.keep == ALL:
         return _all_of(planned)
-    wanted = {unit for unit, _ in needs.of_results(planned)}
+    wanted, kept = find_staying(place, planned), place.workdir.artifacts
     for kind in reversed(kinds.KINDS):  # none reads what comes later
         for unit in planned.units[kind.name]:
             if unit.fingerprint in wanted and not kept.finished(unit.fingerprint):
@@ -29,10 +27,19 @@ def find_wanted(planned: plan.Plan, kept: artifacts.Artifacts, *, keep: str) -> 
     return wanted
 
 
-def drop(planned: plan.Plan, kept: artifacts.Artifacts, *, keep: str) -> None:
-    """Deletes what these runs have left and nobody will read; see `find_wanted`."""
-    if keep != ALL:
-        kept.drop(_all_of(planned) - find_wanted(planned, kept, keep=keep))
+def find_staying(place: lab.Lab, planned: plan.Plan) -> set[str]:
+    """Returns the units that the results read, and those with the models of hand-offs where these are kept."""
+    stay = {unit for unit, _ in needs.of_results(planned)}
+    if place.keep_models:
+        for kind in (tasks.Federation, tasks.ShadowFederations):
+            stay |= {unit.fingerprint for unit in planned.units[kind.NAME]}
+    return stay
+
+
+def drop(place: lab.Lab, planned: plan.Plan) -> None:
+    """Deletes what these runs have left and nobody will read."""
+    if place.keep != ALL:
+        place.workdir.artifacts.drop(_all_of(planned) - find_wanted(place, planned))
 
 
 def _all_of(planned: plan.Plan) -> set[str]:

@@ -75,7 +75,7 @@ class Model:
             _static(self.run, self.WITHOUT, slots, self.epochs),
             self,
             steps=self.epochs[-1] * _updates(self.run, [len(self.rows)]),
-            **_memory(training + params + 16 * slots, memory.epoch_nbytes(self.run.module, num_slots=slots)),
+            **_memory(training + params + 16 * slots, 0, epoch=memory.epoch_nbytes(self.run.module, num_slots=slots)),
             kept_nbytes=params * len(self.epochs),
             num_models=1,
             shown={"epochs": self.epochs[-1]},
@@ -153,13 +153,15 @@ class ShadowFederations:
         updates = sum(_updates(run, shards.sizes) for shards in self.shards)
         largest = max(int(shards.sizes.max()) for shards in self.shards)
         fitting = _fit_nbytes(run, run.split.non_members.shape[1] + largest)
-        fitting += count * memory.epoch_nbytes(run.module, num_slots=largest)
+        epoch = memory.epoch_nbytes(run.module, num_slots=largest)
         return chunks.Unit(
             fingerprint,
             _static(run, self.WITHOUT, len(run.scored), run.split.members.shape, run.split.non_members.shape),
             self,
             steps=rounds.cycles * rounds.local_epochs * updates,
-            **_memory(count * (training + 2 * positions * params), fitting, at_once=positions),
+            **_memory(
+                count * (training + 2 * positions * params), fitting, at_once=positions, epoch=epoch, models=count
+            ),
             alone=True,
             num_models=count,
             shown={"nodes": rounds.nodes, "epochs": rounds.local_epochs},
@@ -220,13 +222,13 @@ class Federation:
         readers = tuple((reader.attacks, reader.per_snapshot, reader.answered) for reader in self.readers)
         slots = self.shards.mask.size
         state = training + 2 * positions * params + 2 * scores + 4 * num_scored + 16 * slots
-        work = _scoring_nbytes(run) + memory.epoch_nbytes(run.module, num_slots=slots)
+        epoch = memory.epoch_nbytes(run.module, num_slots=slots)
         return chunks.Unit(
             fingerprint,
             _static(run, self.WITHOUT, num_scored, self.kept, readers),
             self,
             steps=rounds.cycles * rounds.local_epochs * _updates(run, self.shards.sizes),
-            **_memory(state, work),
+            **_memory(state, _scoring_nbytes(run), epoch=epoch),
             kept_nbytes=scores * len(run.plans.scored_cycles),
             num_models=1,
             shown={"nodes": rounds.nodes, "epochs": rounds.local_epochs},
@@ -273,11 +275,19 @@ def _updates(run: runs.Run, sizes: Iterable[int]) -> int:
     return sum(-(-int(size) // run.plans.training.batch_size) for size in sizes)
 
 
-def _memory(state: int, work: int, *, at_once: int = 1) -> dict[str, Any]:
-    """A unit's bytes: a CPU core works at one unit after the other, an accelerator at all of its units at once."""
+def _memory(state: int, work: int, *, at_once: int = 1, epoch: int = 0, models: int = 1) -> dict[str, Any]:
+    """A unit's bytes: a CPU core works at one model after the other, an accelerator at all of its units at once.
+
+    Args:
+      state: of the unit.
+      work: of scoring or fitting.
+      at_once: how often that is there at once on an accelerator.
+      epoch: of one model in training beside its state, see `memory.epoch_nbytes`; gone when it is scored.
+      models: of the unit, trained side by side on an accelerator.
+    """
     if compilation.platform() == "cpu":
-        return {"nbytes": state, "fixed_nbytes": work}
-    return {"nbytes": state + at_once * work}
+        return {"nbytes": state, "fixed_nbytes": max(work, epoch)}
+    return {"nbytes": state + max(at_once * work, models * epoch)}
 
 
 def params_nbytes(run: runs.Run) -> int:

@@ -47,7 +47,7 @@ def make_fit(fit_fn: training.FitFn, apply_fn: types.ApplyFn, *, every: int) -> 
         def body(number: jax.Array, carry: tuple[Any, Any, jax.Array]) -> tuple[Any, Any, jax.Array]:
             state, best, least = carry
             state = fit_fn(state, records, trained, hyper, key, (number, number + 1), record_key)
-            value = loss(state.params)
+            value = loss(state.params).astype(least.dtype)
             # What is no number is kept too, so that it is noticed.
             better = ~(value >= least)
             best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state.params, best)

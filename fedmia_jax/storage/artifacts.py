@@ -195,10 +195,12 @@ class Artifacts:
         Args:
           units: fingerprints.
         """
-        for path in [path for path, of_path in self._units.items() if set(of_path) <= set(units)]:
+        units = set(units)
+        held = {self.index[unit][0] for unit in units if unit in self.index}
+        for path in [path for path in held if units.issuperset(self._units[path])]:
             self._forget(path)
             os.rename(path / INDEX, path / DROPPED)
-            _delete(path)
+            _delete(path, self.warn)
 
     def read(self, unit: str, piece: str) -> dict[str, Any]:
         """Returns a piece of a unit's outcome as nested arrays, without the units' axis.
@@ -226,7 +228,7 @@ class Artifacts:
             elif files.is_draft(entry):
                 entry.unlink()
         if (path / DROPPED).exists():
-            _delete(path)
+            _delete(path, self.warn)
         if not (path / INDEX).exists():
             return
         try:
@@ -253,7 +255,9 @@ class Artifacts:
 
     def _forget(self, path: pathlib.Path) -> None:
         """Takes an artifact out of the index."""
-        self.index = {unit: place for unit, place in self.index.items() if place[0] != path}
+        for unit in self._units[path]:
+            if self.index.get(unit, (None, 0))[0] == path:
+                del self.index[unit]
         for known in (self._units, self._digests, self._checked):
             known.pop(path, None)
 
@@ -276,11 +280,15 @@ def _drop_passing(path: pathlib.Path) -> None:
         folders.remove(folder)
 
 
-def _delete(path: pathlib.Path) -> None:
+def _delete(path: pathlib.Path, warn: Warn) -> None:
     """Deletes an artifact whose index says that it is being deleted; files of others stay."""
-    for entry in list(path.iterdir()):
-        if PIECE.fullmatch(entry.name) or STATE.fullmatch(entry.name):
-            folders.remove(entry)
+    try:
+        pieces = hashes.unseal(hashes.read(path, DROPPED), DROPPED)["pieces"]
+    except hashes.DamagedError as error:
+        _set_aside(path, error, warn)
+        return
+    for piece in pieces:
+        folders.remove_listed(path / piece)
     (path / DROPPED).unlink()
     if not any(path.iterdir()):
         path.rmdir()

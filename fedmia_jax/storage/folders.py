@@ -118,6 +118,23 @@ def remove(path: pathlib.Path) -> None:
         path.rmdir()
 
 
+def remove_listed(path: pathlib.Path) -> None:
+    """Deletes what a folder's own list names, the list at last, so that a process that is killed in it can go on.
+
+    Files of others stay, in their folder; so does all of a folder whose list is missing or damaged.
+    """
+    if path.is_symlink() or not path.is_dir():
+        return
+    try:
+        contents = hashes.unseal(hashes.read(path, hashes.LIST), hashes.LIST)
+    except hashes.DamagedError:
+        return
+    for name in (*contents.get("files", {}), hashes.LIST):
+        (path / name).unlink(missing_ok=True)
+    if not any(path.iterdir()):
+        path.rmdir()
+
+
 def set_aside(path: pathlib.Path) -> pathlib.Path:
     """Renames what is damaged to the first free `damaged-N-NAME` beside it, and returns that."""
     number = 1

@@ -3,7 +3,7 @@
 A workdir belongs to one fingerprint (settings and records). Files appear whole or not at all: they are written under
 a temporary name and renamed. `artifacts.py` keeps what work has left, so that the same command goes on where an earlier
 one stopped. Files that are read again are compared with their hashes, which stand in `hashes.json`; nothing is deleted
-but drafts of our own.
+but drafts of our own, and with `--keep=results` what `artifacts.py` knows as its own and nobody reads again.
 """
 
 import contextlib

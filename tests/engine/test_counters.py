@@ -73,3 +73,16 @@ def test_of_what_is_only_picked_from_no_more_is_counted_than_is_picked():
 
     assert nbytes(lambda table, number: jnp.sin(pick(table, number))) == 4 * (8 + 8 + 1)
     assert nbytes(lambda table, number: table + pick(table, number)) == 4 * (8000 + 8000 + 1)
+
+
+PICK = """
+ENTRY %main (p: f32[9,8]) -> f32[1,8] {
+  %p.1 = f32[9,8]{1,0} parameter(0)
+  %n.1 = s32[] parameter(1)
+  %dynamic-slice.1 = f32[1,8]{1,0} dynamic-slice(%p.1, %n.1), dynamic_slice_sizes={1,8}
+}
+"""
+
+
+def test_a_pick_by_itself_reads_what_it_answers():
+    assert counters.read(PICK).nbytes == 4 * (8 + 8 + 1)

@@ -61,6 +61,13 @@ def test_what_the_results_read_stays_and_the_rest_goes(run, tmp_path):
     assert len(list((tmp_path / "run" / "artifacts").iterdir())) < len(list((tmp_path / "plain/artifacts").iterdir()))
 
 
+def test_models_that_are_asked_for_stay(run, tmp_path):
+    _, planned, _ = run(keep="results", keep_models=True)
+    planned = planning.make_plan(planned.runs, keep_models=True)
+    assert {unit.fingerprint for unit in planned.units["federations"]} <= there(tmp_path / "run")
+    assert not {unit.fingerprint for unit in planned.units["central models"]} & there(tmp_path / "run")
+
+
 def test_what_was_kept_before_goes_when_it_is_asked_for(run, tmp_path):
     plain, planned, _ = run()
     table, _, stages = run(keep="results")

@@ -403,17 +403,19 @@ def test_files_of_others_in_an_artifact_that_is_deleted_stay(tmp_path):
     kept = artifacts.Artifacts(tmp_path)
     path = finish(kept, "a")
     (path / "notes.txt").write_text("mine")
-    (path / "c1" / "notes.txt").write_text("mine too")
+    (path / "c1" / "mine.npy").write_text("mine too")
+    (path / "export").mkdir()
+    (path / "export" / "x.npy").write_text("mine as well")
     kept.drop({"a"})
     left = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
-    assert left == ["c1/notes.txt", "notes.txt"]
+    assert left == ["c1/mine.npy", "export/x.npy", "notes.txt"]
     assert not artifacts.Artifacts(tmp_path).finished("a")
 
 
 @pytest.mark.parametrize("deleted", [0, 1])
 def test_a_process_that_is_killed_while_it_deletes_leaves_nothing_that_counts(monkeypatch, tmp_path, deleted):
     kept = artifacts.Artifacts(tmp_path)
-    path, remove, count = finish(kept, "a", c1=0, c2=0), folders.remove, []
+    path, remove, count = finish(kept, "a", c1=0, c2=0), folders.remove_listed, []
 
     def dying(folder):
         count.append(folder)
@@ -421,7 +423,7 @@ def test_a_process_that_is_killed_while_it_deletes_leaves_nothing_that_counts(mo
             raise KeyboardInterrupt
         remove(folder)
 
-    monkeypatch.setattr(folders, "remove", dying)
+    monkeypatch.setattr(folders, "remove_listed", dying)
     with pytest.raises(KeyboardInterrupt):
         kept.drop({"a"})
     monkeypatch.undo()
