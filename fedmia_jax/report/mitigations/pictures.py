@@ -1,5 +1,6 @@
 """Draws the frontier: what defences cost against what they still leak, all of them in one plane."""
 
+import itertools
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
@@ -10,8 +11,7 @@ from matplotlib.figure import Figure
 from fedmia_jax.report.mitigations import frontier
 
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c564b", "#bcbd22", "#17becf")
-
-
+MARKERS = "os^DvPX"  # of another number than colours, so that no two families look the same
 MOST_IN_A_ROW = 3
 
 
@@ -30,15 +30,16 @@ def draw(levels: frontier.Levels, *, title: str) -> Figure:
         rows, columns, figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False
     )
     families = list(dict.fromkeys(level.family for level in levels.points[1:]))
-    colours = dict(zip(families, COLOURS * (1 + len(families) // len(COLOURS)), strict=False))
+    looks = dict(zip(families, zip(itertools.cycle(COLOURS), itertools.cycle(MARKERS), strict=False), strict=False))
     for axes, view in zip(grid.flat, views, strict=False):
-        _draw_view(axes, levels, view, colours)
+        _draw_view(axes, levels, view, looks)
     for axes in grid.flat[len(views) :]:
         axes.set_axis_off()
     handles, names = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=8)
-    for axes in grid[-1]:
+    for axes in grid.flat[max(len(views) - columns, 0) : len(views)]:  # below which there is none
         axes.set_xlabel("points of test accuracy lost", fontsize=9)
+        axes.tick_params(labelbottom=True)
     figure.supylabel(f"TPR at 1% FPR of {levels.attack}", fontsize=10)
     figure.suptitle(
         f"What protection buys, one node; bands: 95%, records and replicates drawn anew\n{title}", fontsize=10
@@ -46,16 +47,15 @@ def draw(levels: frontier.Levels, *, title: str) -> Figure:
     return figure
 
 
-def _draw_view(axes: Axes, levels: frontier.Levels, view: str, colours: Mapping[str, str]) -> None:
+def _draw_view(axes: Axes, levels: frontier.Levels, view: str, looks: Mapping[str, tuple[str, str]]) -> None:
     """What an attacker with one view finds."""
-    for family, colour in colours.items():
+    for family, (colour, marker) in looks.items():
         some = [level for level in levels.points if level.family == family and (view, frontier.LEAK) in level.leaks]
         some = sorted([levels.points[0], *some], key=lambda level: level.lost.value)
         lost = [level.lost.value for level in some]
         leaks = [level.leaks[view, frontier.LEAK] for level in some]
-        axes.plot(
-            lost, [leak.value for leak in leaks], color=colour, marker="o", markersize=4, label=family, clip_on=False
-        )
+        values = [leak.value for leak in leaks]
+        axes.plot(lost, values, color=colour, marker=marker, markersize=4, label=family, clip_on=False)
         low, high = [leak.low for leak in leaks], [leak.high for leak in leaks]
         axes.fill_between(lost, low, high, color=colour, alpha=0.12)
     front = pareto(levels, view)
