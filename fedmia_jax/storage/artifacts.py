@@ -287,10 +287,10 @@ def _delete(path: pathlib.Path, warn: Warn) -> None:
     except hashes.DamagedError as error:
         _set_aside(path, error, warn)
         return
-    for piece in pieces:
+    for piece in filter(PIECE.fullmatch, pieces):  # whoever wrote the index
         folders.remove_listed(path / piece)
     (path / DROPPED).unlink()
-    if not any(path.iterdir()):
+    if not path.is_symlink() and not any(path.iterdir()):
         path.rmdir()
 
 

@@ -121,7 +121,8 @@ def remove(path: pathlib.Path) -> None:
 def remove_listed(path: pathlib.Path) -> None:
     """Deletes what a folder's own list names, the list at last, so that a process that is killed in it can go on.
 
-    Files of others stay, in their folder; so does all of a folder whose list is missing or damaged.
+    Files of others stay, in their folder; so does all of a folder whose list is missing or damaged, and what a list
+    names that no list of ours would: other than arrays, and files elsewhere.
     """
     if path.is_symlink() or not path.is_dir():
         return
@@ -129,7 +130,8 @@ def remove_listed(path: pathlib.Path) -> None:
         contents = hashes.unseal(hashes.read(path, hashes.LIST), hashes.LIST)
     except hashes.DamagedError:
         return
-    for name in (*contents.get("files", {}), hashes.LIST):
+    own = [name for name in contents.get("files", {}) if name.endswith(SUFFIX) and pathlib.PurePath(name).name == name]
+    for name in (*own, hashes.LIST):
         (path / name).unlink(missing_ok=True)
     if not any(path.iterdir()):
         path.rmdir()

@@ -430,3 +430,19 @@ def test_a_process_that_is_killed_while_it_deletes_leaves_nothing_that_counts(mo
     again = artifacts.Artifacts(tmp_path)
     assert not again.finished("a")
     assert not path.exists()
+
+
+@pytest.mark.parametrize("piece", ["c1", ".."])
+def test_a_foreign_index_deletes_nothing_but_arrays_of_its_own_artifact(tmp_path, piece):
+    """The seal of an index says that it is whole, and not who wrote it."""
+    path = finish(artifacts.Artifacts(tmp_path / "artifacts"), "a")
+    others = [tmp_path / "mine.npy", tmp_path / "artifacts" / "mine.npy", path / "c1" / "notes.txt"]
+    for other in others:
+        other.write_text("mine")
+    files_of = {"../../../mine.npy": "", "../mine.npy": "", str(others[0]): "", "notes.txt": "", "mine.npy": ""}
+    for folder in (path / "c1", path.parent):
+        (folder / hashes.LIST).write_bytes(hashes.seal({"files": files_of, "before": {}}))
+    (path / artifacts.INDEX).unlink()
+    (path / artifacts.DROPPED).write_bytes(hashes.seal({"pieces": {piece: ""}}))
+    artifacts.Artifacts(tmp_path / "artifacts")
+    assert [other.read_text() for other in others] == ["mine"] * 3
