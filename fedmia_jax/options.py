@@ -100,7 +100,13 @@ def declared(*groups: type) -> Mapping[str, Declaration]:
 
 def read(group: type[OptionsT], values: Mapping[str, Any]) -> OptionsT:
     """Returns a group of options with its values picked from a mapping that may hold others too."""
-    return group(**{field.name: values[field.name] for field in dataclasses.fields(group)})  # type: ignore[arg-type]
+    return group(**{name: values[name] for name in _names(group)})  # type: ignore[arg-type]
+
+
+@functools.cache
+def _names(group: type) -> tuple[str, ...]:
+    """Names of the options of a group."""
+    return tuple(field.name for field in dataclasses.fields(group))
 
 
 def static(options: OptionsT) -> OptionsT:

@@ -4,8 +4,10 @@ Points of a sweep that agree on all that an outcome depends on share it, and poi
 is wanted after several numbers of epochs is trained once, to the last.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +51,19 @@ class Wanted:
         return self._digests[known][0]
 
 
+@contextlib.contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Nothing that a plan is made of goes again, and the collector would look at all of it time after time."""
+    working = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if working:
+            gc.enable()
+
+
+@_collector_at_rest()
 def make_plan(every_run: Sequence[runs.Run], *, keep_models: bool = False) -> plan.Plan:
     """Lists what is to be done for some runs, everything once.
 
