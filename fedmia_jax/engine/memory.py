@@ -9,7 +9,7 @@ import numpy as np
 
 from fedmia_jax import randomness
 from fedmia_jax.defenses import contract
-from fedmia_jax.learning import gradients, networks
+from fedmia_jax.learning import dense, gradients, networks
 
 
 def training_nbytes(
@@ -61,7 +61,7 @@ def epoch_nbytes(module: nn.Module, *, num_slots: int) -> int:
 def _is_dense(module: nn.Module, num_features: int) -> bool:
     """Whether the gradients of records need not be taken one by one."""
     params = jax.eval_shape(networks.make_init(module, num_features=num_features), jax.random.key(0))
-    return networks.dense_layers(networks.make_apply(module), params, jnp.zeros((1, num_features))) is not None
+    return dense.find_layers(networks.make_apply(module), params, jnp.zeros((1, num_features))) is not None
 
 
 def params_nbytes(module: nn.Module, *, num_features: int) -> int:

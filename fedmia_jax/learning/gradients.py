@@ -18,7 +18,7 @@ from flax import traverse_util
 
 from fedmia_jax import types
 from fedmia_jax.defenses import contract
-from fedmia_jax.learning import losses, networks, single_record
+from fedmia_jax.learning import dense, losses, networks, single_record
 
 BLOCK = 16  # records whose gradients are there at once, where they are taken one by one
 SumFn = Callable[..., types.Params]
@@ -119,25 +119,25 @@ def make_sum(apply_fn: types.ApplyFn, defences: contract.Defended) -> SumFn:
     Returns:
       `add_up(params, batch, mask, hyper, key) -> sums`.
     """
-    dense, by_record = make_dense_sum(apply_fn, defences), make_record_sum(apply_fn, defences)
+    by_layer, by_record = make_dense_sum(apply_fn, defences), make_record_sum(apply_fn, defences)
 
     def add_up(
         params: types.Params, batch: types.Records, mask: jax.Array, hyper: types.Hyper, key: jax.Array
     ) -> types.Params:
-        is_dense = networks.dense_layers(apply_fn, params, batch.features) is not None
-        return (dense if is_dense else by_record)(params, batch, mask, hyper, key)
+        is_dense = dense.find_layers(apply_fn, params, batch.features) is not None
+        return (by_layer if is_dense else by_record)(params, batch, mask, hyper, key)
 
     return add_up
 
 
 def make_dense_sum(apply_fn: types.ApplyFn, defences: contract.Defended) -> SumFn:
     """Builds `make_sum` for networks that are nothing but dense layers: it costs what the plain gradient costs."""
-    tapped, losses_of = networks.make_tapped(apply_fn), losses.make_losses(defences)
+    tapped, losses_of = dense.make_tapped(apply_fn), losses.make_losses(defences)
 
     def add_up(
         params: types.Params, batch: types.Records, mask: jax.Array, hyper: types.Hyper, key: jax.Array
     ) -> types.Params:
-        layers = networks.dense_layers(apply_fn, params, batch.features)
+        layers = dense.find_layers(apply_fn, params, batch.features)
         assert layers is not None
 
         def loss(shifts: Any) -> tuple[jax.Array, Any]:

@@ -10,7 +10,7 @@ import pytest
 
 from fedmia_jax import types
 from fedmia_jax.defenses import contract
-from fedmia_jax.learning import gradients, networks
+from fedmia_jax.learning import dense, gradients, networks
 
 BATCH_SIZE = 8  # drawn batches have room for 40: 14 are looked at first, the others where there are any
 CLIP = 3.0  # between the norms of these records
@@ -165,13 +165,13 @@ class Unbiased(nn.Module):
         return nn.Dense(self.num_classes)(nn.relu(nn.Dense(self.hidden, use_bias=False)(features)))
 
 
-@pytest.mark.parametrize(("kind", "dense"), [(Tied, False), (Convolved, False), (Unbiased, True)])
-def test_every_network_is_clipped(toy, equal, quick_compilation, kind, dense):
+@pytest.mark.parametrize(("kind", "only_dense"), [(Tied, False), (Convolved, False), (Unbiased, True)])
+def test_every_network_is_clipped(toy, equal, quick_compilation, kind, only_dense):
     """Those that are not just dense layers record by record, against one gradient after the other."""
     module = kind(4, 6)
     apply_fn = networks.make_apply(module)
     params = networks.make_init(module, num_features=20)(jax.random.key(0))
-    assert (networks.dense_layers(apply_fn, params, toy.records.features[:20]) is not None) == dense
+    assert (dense.find_layers(apply_fn, params, toy.records.features[:20]) is not None) == only_dense
     add_up, mask = jax.jit(gradients.make_sum(apply_fn, CLIPPED)), jnp.ones(20, bool)
     with quick_compilation():
         sums = add_up(params, batch_of(toy, 20), mask, hyper(), jax.random.key(1))
