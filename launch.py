@@ -12,6 +12,7 @@ finished run once more), prepare (reads or makes the records once and writes the
 (every program of a run for --topology=v5e:2x2, h100, .., which need not be there: does it fit, how long will it take).
 """
 
+import dataclasses
 import functools
 import json
 import os
@@ -50,7 +51,7 @@ from fedmia_jax.engine import (
     topologies,
 )
 from fedmia_jax.engine.engines import contract
-from fedmia_jax.report import tables
+from fedmia_jax.report import figures, speed, tables
 from fedmia_jax.storage import workdir as workdirs
 
 LOG_WIDTH = 140  # characters of a line where standard output is no terminal
@@ -221,7 +222,7 @@ def prepare(values: flags.FlagValues, console: rich.console.Console) -> None:
 
 
 def measure(values: flags.FlagValues, console: rich.console.Console) -> None:
-    """Measures speed; writes the table where `--out` says, and beside it the numbers as `.jsonl` and `.parquet`."""
+    """Measures speed; writes the page where `--out` says, and its picture and numbers under the same name."""
     check_page(values)
     settings = sweeps.expand(values.config).settings
     plans = points.Plans(settings)
@@ -229,9 +230,12 @@ def measure(values: flags.FlagValues, console: rich.console.Console) -> None:
         rows = benchmarks.run(plans, values.suites, console)
     measured = benchmarks.explain(rows, plans)
     print_outline(measured, console)
-    write_page(values, measured)
     if values.out is not None:
-        write_numbers(pathlib.Path(values.out), [row.plain for row in rows])
+        page = pathlib.Path(values.out)
+        write_numbers(page, [row.plain for row in rows])
+        picture = page.with_suffix(".png")
+        figures.write(picture, speed.draw(rows))
+        write_page(values, dataclasses.replace(measured, caption=f"{measured.caption}\n\n![Speed]({picture.name})"))
 
 
 def write_numbers(page: pathlib.Path, numbers: Sequence[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import itertools
+import json
 import pathlib
 import sys
 
@@ -13,6 +14,7 @@ import pytest
 
 import launch
 from fedmia_jax.data import pools
+from fedmia_jax.engine.benchmarks import planning, timing
 
 SMALL = [
     "--config.data.num_records=400",
@@ -246,3 +248,18 @@ def test_prepare_writes_records_that_arrays_reads(command):
     assert "--config.data.name=arrays" in out
     flags = [flag for flag in SMALL if "num_records" not in flag]
     assert command(*flags, "--config.data.name=arrays", "--config.data.path={tmp}/set.npz")[0] == 0
+
+
+def test_a_benchmark_leaves_a_page_its_picture_and_numbers(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "SIDES", (2,))
+    monkeypatch.setattr(timing, "TURNS", 2)
+    code, out, _ = command("--mode=benchmark", "--suites=sweep", "--out={tmp}/speed.md")
+    assert (code, "4 points" in out) == (0, True)
+    page = (tmp_path / "speed.md").read_text()
+    assert "| suite | case | us | range |" in page
+    assert "GFLOP/s |" not in page  # nothing computes
+    assert page.rstrip().endswith("![Speed](speed.png)")
+    assert (tmp_path / "speed.png").exists()
+    (row,) = map(json.loads, (tmp_path / "speed.jsonl").read_text().splitlines())
+    assert (row["case"], len(row["seconds"]), row["environment"]["packages"]["jax"]) == ("4 points", 2, jax.__version__)
+    assert pl.read_parquet(tmp_path / "speed.parquet")["steps_per_second"].to_list() == [row["steps_per_second"]]

@@ -1,6 +1,7 @@
 """Draws results in the form of the paper's figures, and the grid of leakage."""
 
 import dataclasses
+import pathlib
 import textwrap
 from collections.abc import Sequence
 
@@ -73,7 +74,12 @@ def draw(
 
 def save(workdir: workdirs.Workdir, name: str, figure: Figure) -> None:
     """Writes a figure to `figures/NAME.png` of the workdir and closes it."""
-    with files.replacing(workdir.path / "figures" / f"{name}.png") as file:
+    write(workdir.path / "figures" / f"{name}.png", figure)
+
+
+def write(path: pathlib.Path, figure: Figure) -> None:
+    """Writes a figure as PNG and closes it."""
+    with files.replacing(path) as file:
         figure.savefig(file, format="png", dpi=130)
     plt.close(figure)
 

@@ -59,8 +59,17 @@ def test_cases_take_turns_and_are_compared_with_the_first(monkeypatch):
 
 def test_a_floor_tells_which_part_of_the_ceiling_is_reached():
     cases = [timing.Case("a", lambda: lambda: None, 1)]
-    (row,) = timing.measure(timing.Suite("some", cases, 32, floor=lambda: 1e3))
+    (row,) = timing.measure(timing.Suite("some", cases, 32, timing.Ceiling(lambda: 1e3, 20, 30)))
     assert row.of_ceiling > 1e3
+    assert (row.flops, row.moved_nbytes) == (20, 30)
+
+
+def test_a_step_computes_its_products_and_moves_its_parameters_six_times():
+    found = ceiling.make_ceiling(PLANS, 64)
+    features, hidden, classes = 10, 4, records.NUM_CLASSES
+    forward = 2 * 64 * (features * hidden + hidden * classes)
+    assert found.flops == 2 * forward + 2 * 64 * hidden * classes
+    assert found.moved_nbytes == 6 * 4 * (features * hidden + hidden + hidden * classes + classes)
 
 
 def test_cases_of_a_suite_that_are_not_there_together_are_made_one_after_the_other():
@@ -83,7 +92,7 @@ def test_shadows_are_measured_at_both_batch_sizes(monkeypatch):
     for suite, steps in zip(suites, (5, 3), strict=True):
         counted = [(case.name, case.steps, case.models) for case in suite.cases]
         assert counted == [("fedmia_jax, 1 model", steps, 1), ("fedmia_jax, 3 models", 3 * steps, 3)]
-        assert suite.floor() > 0
+        assert suite.ceiling.floor() > 0
 
 
 def test_a_case_trains_all_of_its_models_and_compiles_once(compilations):

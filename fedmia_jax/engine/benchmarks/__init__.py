@@ -46,5 +46,8 @@ def run(plans: points.Plans, names: Sequence[str], console: rich.console.Console
 
 
 def explain(rows: Sequence[timing.Row], plans: points.Plans) -> outline.Outline:
-    """Returns what was measured in words and numbers."""
-    return outline.Outline("Speed", timing.HEADER, [row.cells for row in rows], shadows.caption(plans))
+    """Returns what was measured in words and numbers; columns that would be empty are left out."""
+    cells = [row.cells for row in rows]
+    filled = [column for column in range(len(timing.HEADER)) if any(line[column] for line in cells)]
+    header, *shown = ([line[column] for column in filled] for line in (timing.HEADER, *cells))
+    return outline.Outline("Speed", header, shown, shadows.caption(plans))

@@ -16,27 +16,27 @@ from fedmia_jax.engine.benchmarks import records, timing
 REPEATS = 200  # of a step, in one call
 
 
-def make_floor(plans: points.Plans, batch_size: int) -> Callable[[], float] | None:
-    """Returns a call that measures the seconds that a step of one model takes at least, all devices at work.
+def make_ceiling(plans: points.Plans, batch_size: int) -> timing.Ceiling | None:
+    """Returns the floors of a step of one model, all devices at work, and what it computes and moves at least.
 
     Args:
-      plans: the network, which must be the package's own, and the number of features.
+      plans: the number of features and the network; None for one that is not the package's own.
       batch_size: records of a step.
     """
     if plans.network.name != "mlp":
         return None
     sizes = batch_size, plans.settings.get("data.num_features"), plans.network.hidden, records.NUM_CLASSES
-    devices = tuple(jax.devices())
-    calls = [
-        _make_call(step, start, devices) for step, start in ((_products, _factors(sizes)), (_passes, _state(sizes)))
-    ]
+    _, features, hidden, classes = sizes
+    devices, state = tuple(jax.devices()), _state(sizes)
+    calls = [_make_call(step, start, devices) for step, start in ((_products, _factors(sizes)), (_passes, state))]
 
     def measure() -> float:
         # A step of each device's model is done at the same time.
         return max(timing.seconds_of(call) for call in calls) / (REPEATS * len(devices))
 
     measure()  # compiles
-    return measure
+    flops = batch_size * hidden * (4 * features + 6 * classes)
+    return timing.Ceiling(measure, flops=flops, moved_nbytes=2 * sum(leaf.nbytes for leaf in state.values()))
 
 
 def _make_call(step: Callable[[Any], Any], start: Any, devices: tuple[jax.Device, ...]) -> Callable[[], Any]:

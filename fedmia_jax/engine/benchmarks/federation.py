@@ -9,7 +9,7 @@ import numpy as np
 
 from fedmia_jax import options, types
 from fedmia_jax.engine import points, programs
-from fedmia_jax.engine.benchmarks import records, timing
+from fedmia_jax.engine.benchmarks import ceiling, records, timing
 from fedmia_jax.learning import networks
 
 
@@ -26,7 +26,7 @@ def make_suites(plans: points.Plans) -> list[timing.Suite]:
         )
         for size in sorted({1, plans.settings.get("shadow.count")})
     ]
-    return [timing.Suite("federation", cases, batch_size)]
+    return [timing.Suite("federation", cases, batch_size, ceiling.make_ceiling(plans, batch_size))]
 
 
 def make_cycle(plans: points.Plans, num_federations: int) -> Callable[[], object]:

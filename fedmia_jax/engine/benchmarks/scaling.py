@@ -1,7 +1,7 @@
 """From one model to a thousand side by side: time and memory of each."""
 
 from fedmia_jax.engine import memory, points
-from fedmia_jax.engine.benchmarks import records, shadows, timing
+from fedmia_jax.engine.benchmarks import ceiling, records, shadows, timing
 from fedmia_jax.learning import networks
 
 SIZES = (1, 10, 64, 256, 1024)
@@ -16,4 +16,4 @@ def make_suites(plans: points.Plans) -> list[timing.Suite]:
     features, labels = records.make(plans)
     few = features[:NUM_RECORDS], labels[:NUM_RECORDS]
     cases = shadows.make_cases(plans, few, SIZES, batch_size=batch_size, nbytes=nbytes)
-    return [timing.Suite("scaling", cases, batch_size, together=False)]
+    return [timing.Suite("scaling", cases, batch_size, ceiling.make_ceiling(plans, batch_size), together=False)]

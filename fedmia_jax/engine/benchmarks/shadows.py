@@ -35,7 +35,7 @@ def _make_suite(plans: points.Plans, batch_size: int) -> timing.Suite:
         reached = loss_reached(plans, drawn, batch_size=batch_size, epochs=peers.EPOCHS)
         cases = peers.make_cases(plans, drawn, batch_size=batch_size, loss=reached)
     cases += make_cases(plans, drawn, (1, plans.settings.get("shadow.count")), batch_size=batch_size)
-    return timing.Suite("shadows", cases, batch_size, ceiling.make_floor(plans, batch_size))
+    return timing.Suite("shadows", cases, batch_size, ceiling.make_ceiling(plans, batch_size))
 
 
 def make_cases(
@@ -74,8 +74,8 @@ def caption(plans: points.Plans) -> str:
     return (
         "us: microseconds per model and update (per point of a sweep, record of an audit, start of a process); range: "
         "of the turns; times the first: how many times as fast as the first case of the suite; of ceiling: part of "
-        "what this machine can reach, see docs/performance.md; MiB: of each model in training; first call: with "
-        "compilation; peak: memory of the process so far. "
+        "what this machine can reach, see docs/performance.md; GB/s: of six passes over the parameters; MiB: of each "
+        "model in training; first call: with compilation; peak: memory of the process so far. "
         f"{records.NUM_RECORDS:,} x {plans.settings.get('data.num_features')}, {plans.network.hidden} units, "
         f"{records.NUM_CLASSES} classes, {plans.training.optimizer}, dropout; medians of {timing.TURNS} turns in one "
         f"run on {devices}. "

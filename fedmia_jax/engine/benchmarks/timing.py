@@ -9,7 +9,10 @@ from typing import Any
 
 import jax
 
+from fedmia_jax.storage import environment
+
 TURNS = 5
+PEERS = ("PyTorch", "Opacus")  # how the names of cases begin that are not ours
 HEADER = (
     "suite",
     "batch",
@@ -18,6 +21,8 @@ HEADER = (
     "range",
     "times the first",
     "of ceiling",
+    "GFLOP/s",
+    "GB/s",
     "records/s",
     "MiB",
     "first call",
@@ -45,6 +50,21 @@ class Case:
 
 
 @dataclasses.dataclass(frozen=True)
+class Ceiling:
+    """What a machine could do at best.
+
+    Attributes:
+      floor: measures the seconds that a step takes at least on this machine.
+      flops: multiplications and additions of a step.
+      moved_nbytes: that a step reads and writes at least.
+    """
+
+    floor: Callable[[], float]
+    flops: int
+    moved_nbytes: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Suite:
     """Cases that are measured side by side.
 
@@ -52,7 +72,7 @@ class Suite:
       name: what people read.
       cases: the first is what the others are compared with.
       batch_size: records of a step.
-      floor: seconds that a step takes at least on this machine, measured beside the cases; None where not known.
+      ceiling: of a step, measured beside the cases; None where not known.
       together: whether all cases are there at once and take turns; else each is made, measured and freed.
       turns: after the first call; None for `TURNS`.
     """
@@ -60,7 +80,7 @@ class Suite:
     name: str
     cases: Sequence[Case]
     batch_size: int
-    floor: Callable[[], float] | None = None
+    ceiling: Ceiling | None = None
     together: bool = True
     turns: int | None = None
 
@@ -77,6 +97,7 @@ class Row:
       first_seconds: of the first call, compilation included.
       times_first: how many times as fast as the first case of its suite, medians of the turns.
       of_ceiling: part of what this machine can reach; None where that is not known.
+      flops, moved_nbytes: of a step, at least; 0 where that is not known.
       nbytes: memory of what a model works on.
       peak_nbytes: of the process so far, when the case was measured.
       device: what it ran on.
@@ -90,6 +111,8 @@ class Row:
     first_seconds: float
     times_first: float
     of_ceiling: float | None
+    flops: int
+    moved_nbytes: int
     nbytes: int
     peak_nbytes: int
     device: str
@@ -102,17 +125,24 @@ class Row:
     @property
     def plain(self) -> dict[str, Any]:
         """All of it as plain values, for files."""
-        values = dataclasses.asdict(self) | {"seconds": list(self.seconds), "median_seconds": self.median}
-        return values | {"records_per_second": self.batch_size / self.median, "jax": jax.__version__}
+        return dataclasses.asdict(self) | {
+            "seconds": list(self.seconds),
+            "median_seconds": self.median,
+            "steps_per_second": 1 / self.median,
+            "records_per_second": self.batch_size / self.median,
+            "environment": environment.describe(),
+        }
 
     @property
     def cells(self) -> list[str]:
         """For a table."""
         least, most = min(self.seconds) * 1e6, max(self.seconds) * 1e6
         ceiling = "" if self.of_ceiling is None else f"{self.of_ceiling:.0%}"
+        rates = [f"{per / self.median / 1e9:.1f}" if per else "" for per in (self.flops, self.moved_nbytes)]
         records = f"{self.batch_size / self.median:,.0f}" if self.batch_size else ""
         memory = f"{self.nbytes / 2**20:.1f}" if self.nbytes else ""
-        speed = [f"{self.median * 1e6:.0f}", f"{least:.0f}-{most:.0f}", f"{self.times_first:.2f}", ceiling, records]
+        speed = [f"{self.median * 1e6:.0f}", f"{least:.0f}-{most:.0f}", f"{self.times_first:.2f}"]
+        speed += [ceiling, *rates, records]
         peak = f"{self.peak_nbytes / 2**30:.2f} GiB"
         return [self.suite, str(self.batch_size or ""), self.case, *speed, memory, f"{self.first_seconds:.1f} s", peak]
 
@@ -129,7 +159,7 @@ def measure(suite: Suite) -> list[Row]:
         for _ in range(suite.turns or TURNS):
             for case in cases:
                 turns[case.name].append(seconds_of(calls[case.name]) / case.steps)
-            floors += [suite.floor()] if suite.floor else []
+            floors += [suite.ceiling.floor()] if suite.ceiling else []
         peaks |= {case.name: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 for case in cases}
     medians = {name: statistics.median(seconds) for name, seconds in turns.items()}
     device = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
@@ -143,6 +173,8 @@ def measure(suite: Suite) -> list[Row]:
             first_seconds=firsts[case.name],
             times_first=medians[suite.cases[0].name] / medians[case.name],
             of_ceiling=statistics.median(floors) / medians[case.name] if floors else None,
+            flops=suite.ceiling.flops if suite.ceiling else 0,
+            moved_nbytes=suite.ceiling.moved_nbytes if suite.ceiling else 0,
             nbytes=case.nbytes // case.models,
             peak_nbytes=peaks[case.name],
             device=device,

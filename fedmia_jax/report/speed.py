@@ -1,0 +1,48 @@
+"""Draws what a benchmark has measured."""
+
+import itertools
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from fedmia_jax.engine.benchmarks import timing
+
+OURS, OTHERS = "#0072b2", "#7f7f7f"
+
+
+def draw(rows: Sequence[timing.Row]) -> Figure:
+    """Draws a panel for each suite and batch size: medians of its cases, from the fastest turn to the slowest.
+
+    Args:
+      rows: of one or many suites, those of a suite in a row.
+    """
+    suites = [list(some) for _, some in itertools.groupby(rows, lambda row: (row.suite, row.batch_size))]
+    height = 1.2 + sum(0.55 + 0.3 * len(suite) for suite in suites)
+    figure, places = plt.subplots(
+        len(suites),
+        figsize=(9.0, height),
+        squeeze=False,
+        height_ratios=[len(suite) + 1 for suite in suites],
+        layout="constrained",
+    )
+    for axes, suite in zip(places[:, 0], suites, strict=True):
+        names = [row.case for row in suite]
+        medians = [row.median * 1e6 for row in suite]
+        below = [median - min(row.seconds) * 1e6 for median, row in zip(medians, suite, strict=True)]
+        above = [max(row.seconds) * 1e6 - median for median, row in zip(medians, suite, strict=True)]
+        colours = [OTHERS if name.startswith(timing.PEERS) else OURS for name in names]
+        axes.barh(names, medians, xerr=(below, above), color=colours, height=0.6, error_kw={"linewidth": 1.2})
+        axes.invert_yaxis()
+        axes.set_xscale("log")
+        axes.set_xlim(left=min(medians) / 3)
+        axes.set_title(_heading(suite[0]), fontsize=10, loc="left")
+        axes.tick_params(labelsize=8)
+        axes.grid(axis="x", alpha=0.25)
+    places[-1, 0].set_xlabel("us, medians of the turns; lines: fastest to slowest turn", fontsize=9)
+    return figure
+
+
+def _heading(row: timing.Row) -> str:
+    """The suite, and records of a step where there are any."""
+    return f"{row.suite}, batch {row.batch_size}" if row.batch_size else row.suite
