@@ -36,7 +36,7 @@ import pytest  # noqa: E402
 import rich.console  # noqa: E402
 
 import launch  # noqa: E402
-from fedmia_jax import randomness, types  # noqa: E402
+from fedmia_jax import compilation, randomness, types  # noqa: E402
 from fedmia_jax.attacks import stacked, trajectory  # noqa: E402
 from fedmia_jax.config import parsing, schema, sweeps  # noqa: E402
 from fedmia_jax.engine import devices, experiment, lab, plan, planning, progress, runs, tasks  # noqa: E402
@@ -177,6 +177,13 @@ def compilations():
             jax.monitoring.unregister_event_duration_listener(listen)
 
     return collect
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room() -> Iterator[None]:
+    """A process that tests file after file forgets the programs of earlier ones in time, as a long sweep does."""
+    yield
+    compilation.make_room()
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,19 @@ def test_a_target_gets_all_calls_of_its_thread_and_no_other():
     assert program(5) == 10
 
 
+def test_programs_are_forgotten_where_there_are_very_many_and_compiled_again(compilations):
+    program = compilation.jit(lambda value: 3 * value)
+    compilation.make_room(0)
+    with compilations() as names:
+        assert program(jnp.float32(3)) == 9
+        compilation.make_room(1_000_000)
+        assert program(jnp.float32(4)) == 12
+        first = len(names)
+        compilation.make_room(0)
+        assert program(jnp.float32(5)) == 15
+    assert len(names) > first > 0
+
+
 def test_nothing_is_compiled_by_another_door():
     package = pathlib.Path(compilation.__file__).parent
     named = {str(path.relative_to(package)) for path in package.rglob("*.py") if "jax.jit" in path.read_text()}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 
+from fedmia_jax import compilation
 from fedmia_jax.engine import chunks, kinds, lab, plan
 from fedmia_jax.storage import artifacts
 
@@ -47,6 +48,7 @@ def compute_chunk(
     advance: Advance,
 ) -> None:
     """Computes one chunk on some devices of this process."""
+    compilation.make_room()
     # Set here, since the groups that run side by side have threads of their own.
     with jax.default_matmul_precision(chunk.tasks[0].run.settings.get("compute.precision")):
         compute(place, planned, chunk, draft, devices[: chunk.size], advance)
