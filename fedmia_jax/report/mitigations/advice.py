@@ -8,6 +8,7 @@ from fedmia_jax.report import tables
 from fedmia_jax.report.mitigations import frontier
 
 BUDGETS = (1.0, 2.0, 5.0, 10.0)  # points of test accuracy
+UNTESTED = "not tested"
 MOST_LOST = 10.0  # points; levels that lose more say nothing of the paper's advice
 
 
@@ -18,7 +19,7 @@ class Claim:
     Attributes:
       sentence: what is advised.
       families: whose levels bear it out; none for what one view hides, without a defence.
-      view: whose attack counts, that of the widest view where it is empty.
+      view: whose attack counts; that of every view where it is empty.
     """
 
     sentence: str
@@ -48,9 +49,10 @@ CLAIMS = (
     ),
 )
 RULE = (
-    f"Section V of the paper, by levels that lose at most {MOST_LOST:g} points of test accuracy. Supported: one of "
-    "them leaks less than no defence, its paired 95% interval below zero; contradicted: all of them leak more; else "
-    "unresolved. Several levels are tried, and each interval stands by itself."
+    f"Section V of the paper, by levels that lose at most {MOST_LOST:g} points of test accuracy. Supported against a "
+    "view: one of them leaks less to it than no defence, its paired 95% interval below zero; contradicted: all of them "
+    "leak more; else unresolved. Seen is the level that leaks least to the first view of a line. Several levels are "
+    "tried, and each interval stands by itself."
 )
 
 
@@ -133,36 +135,45 @@ def _sure(level: frontier.Level, view: str) -> str:
 
 
 def claims(levels: frontier.Levels) -> tables.Table:
-    """Returns the paper's advice, each sentence with a verdict."""
-    lines = [[_verdict(levels, claim), claim.sentence, _seen(levels, claim)] for claim in CLAIMS]
-    return tables.Table("The paper's advice", ["verdict", "advice", "seen"], lines, RULE, left=3)
+    """Returns the paper's advice, each sentence with a verdict, and with as many as views differ in."""
+    lines = []
+    for claim in CLAIMS:
+        against: dict[str, list[str]] = {}
+        for view in [claim.view] if claim.view else levels.attacked_first:
+            against.setdefault(_verdict(levels, claim, view), []).append(view)
+        if len(against) > 1:
+            against.pop(UNTESTED, None)
+        for verdict, views in against.items():
+            told = "-" if verdict == UNTESTED else ", ".join(views)
+            lines.append([verdict, claim.sentence, told, _seen(levels, claim, views[0])])
+    return tables.Table("The paper's advice", ["verdict", "advice", "against", "seen"], lines, RULE, left=4)
 
 
-def _candidates(levels: frontier.Levels, claim: Claim) -> list[tuple[str, frontier.Number]]:
+def _candidates(levels: frontier.Levels, claim: Claim, view: str) -> list[tuple[str, frontier.Number]]:
     """What bears on a claim, with its change: levels that lose little enough, or what a view hides."""
-    where = (claim.view or levels.widest, frontier.LEAK)
+    where = (view, frontier.LEAK)
     if not claim.families:
         hidden = levels.hidden.get(where)
-        pairs = [] if hidden is None else [(f"{where[0]} against {levels.widest}", hidden)]
+        pairs = [] if hidden is None else [(f"{view} against {levels.widest}", hidden)]
     else:
         tried = [level for level in levels.points if level.family in claim.families and level.lost.value <= MOST_LOST]
         pairs = [(level.label, level.changes[where]) for level in tried if where in level.changes]
     return [(label, change) for label, change in pairs if not np.isnan(change.low)]
 
 
-def _verdict(levels: frontier.Levels, claim: Claim) -> str:
+def _verdict(levels: frontier.Levels, claim: Claim, view: str) -> str:
     """Supported, contradicted, unresolved, or not tested."""
-    changes = [change for _, change in _candidates(levels, claim)]
+    changes = [change for _, change in _candidates(levels, claim, view)]
     if not changes:
-        return "not tested"
+        return UNTESTED
     if any(change.high < 0 for change in changes):
         return "supported"
     return "contradicted" if all(change.low > 0 for change in changes) else "unresolved"
 
 
-def _seen(levels: frontier.Levels, claim: Claim) -> str:
-    """The level that leaks least of those that bear on a claim."""
-    found = _candidates(levels, claim)
+def _seen(levels: frontier.Levels, claim: Claim, view: str) -> str:
+    """The level that leaks least to a view, of those that bear on a claim."""
+    found = _candidates(levels, claim, view)
     if not found:
         return "no level with an interval"
     label, change = min(found, key=lambda pair: pair[1].value)

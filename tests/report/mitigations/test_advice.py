@@ -84,7 +84,7 @@ def test_the_papers_advice_gets_a_verdict(changes, verdict):
     lines = advice.claims(made_up_levels.levels(*points)).rows
     assert [line[0] for line in lines] == [verdict, *["not tested"] * (len(advice.CLAIMS) - 1)]
     if changes:
-        assert f"{min(change[0] for change in changes):+.2f}" in lines[0][2]
+        assert f"{min(change[0] for change in changes):+.2f}" in lines[0][3]
 
 
 def test_what_concerns_one_view_is_read_there():
@@ -96,3 +96,22 @@ def test_what_concerns_one_view_is_read_there():
     levels = dataclasses.replace(made_up_levels.levels(order), hidden=hidden)
     verdicts = {line[1]: line[0] for line in advice.claims(levels).rows}
     assert [verdicts[claim.sentence] for claim in advice.CLAIMS if claim.view] == ["supported", "contradicted"]
+
+
+def test_views_that_differ_have_lines_of_their_own():
+    """What helps against one view may tell another one more."""
+    point = made_up_levels.level("federation.cycles, federation.local_epochs", 1.0, 0.7, (-0.1, -0.2, -0.05))
+    more = {(view, frontier.LEAK): frontier.Number(0.3, 0.2, 0.4) for view in ("insider", "outsider")}
+    point = dataclasses.replace(point, changes=point.changes | more)
+    levels = made_up_levels.levels(point)
+    seen = {(view, frontier.LEAK): frontier.Number(0.5, 0.4, 0.6) for view in ("coordinator", "insider", "outsider")}
+    first = dataclasses.replace(levels.points[0], leaks=seen)
+    levels = frontier.Levels([first, point], "stacked", ("outsider", "insider", "coordinator"))
+    (claim,) = [claim for claim in advice.CLAIMS if point.family in claim.families]
+    lines = [line for line in advice.claims(levels).rows if line[1] == claim.sentence]
+    assert [(line[0], line[2]) for line in lines] == [
+        ("supported", "coordinator"),
+        ("contradicted", "outsider, insider"),
+    ]
+    assert "-0.10 (-0.20 to -0.05)" in lines[0][3]
+    assert "+0.30" in lines[1][3]
