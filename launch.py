@@ -36,21 +36,10 @@ from fedmia_jax import data, errors, files, registry, report
 from fedmia_jax.config import flags as command_line
 from fedmia_jax.config import sweeps
 from fedmia_jax.data import arrays, dataset
-from fedmia_jax.engine import (
-    benchmarks,
-    compiling,
-    devices,
-    engines,
-    experiment,
-    guarantees,
-    lab,
-    outline,
-    points,
-    progress,
-    runs,
-    topologies,
-)
+from fedmia_jax.engine import benchmarks, devices, engines, experiment, guarantees, lab, outline, progress
+from fedmia_jax.engine.accelerators import compiling, topologies
 from fedmia_jax.engine.engines import contract
+from fedmia_jax.engine.plans import points, runs
 from fedmia_jax.report import figures, speed, tables
 from fedmia_jax.storage import workdir as workdirs
 

@@ -39,8 +39,9 @@ import launch  # noqa: E402
 from fedmia_jax import compilation, randomness, types  # noqa: E402
 from fedmia_jax.attacks import stacked, trajectory  # noqa: E402
 from fedmia_jax.config import parsing, schema, sweeps  # noqa: E402
-from fedmia_jax.engine import devices, experiment, lab, plan, planning, progress, runs, tasks  # noqa: E402
+from fedmia_jax.engine import devices, experiment, lab, progress  # noqa: E402
 from fedmia_jax.engine.engines import local  # noqa: E402
+from fedmia_jax.engine.plans import plan, planning, runs, tasks  # noqa: E402
 from fedmia_jax.learning import networks, training  # noqa: E402
 from fedmia_jax.storage import artifacts  # noqa: E402
 from fedmia_jax.storage import workdir as workdirs  # noqa: E402

@@ -52,4 +52,4 @@ def test_programs_are_forgotten_where_there_are_very_many_and_compiled_again(com
 def test_nothing_is_compiled_by_another_door():
     package = pathlib.Path(compilation.__file__).parent
     named = {str(path.relative_to(package)) for path in package.rglob("*.py") if "jax.jit" in path.read_text()}
-    assert named == {"compilation.py", "engine/compiling.py"}
+    assert named == {"compilation.py", "engine/accelerators/compiling.py"}

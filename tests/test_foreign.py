@@ -12,7 +12,7 @@ from toys import flags as small
 import launch
 from fedmia_jax import attacks, data, defenses, protocols
 from fedmia_jax.config import parsing, schema
-from fedmia_jax.engine import points
+from fedmia_jax.engine.plans import points
 from fedmia_jax.storage import artifacts
 
 

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from fedmia_jax import compilation
-from fedmia_jax.engine import chunks, kinds, lab, plan
+from fedmia_jax.engine import chunks, kinds, lab
 from fedmia_jax.engine.engines import contract
+from fedmia_jax.engine.plans import plan
 
 Work = tuple[kinds.Kind, Sequence[chunks.Chunk]]  # what is to be computed of one stage
 

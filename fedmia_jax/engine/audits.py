@@ -15,7 +15,8 @@ import polars as pl
 
 from fedmia_jax import randomness
 from fedmia_jax.audit import api, findings, scorers
-from fedmia_jax.engine import chunks, collection, lab, plan, runs, tasks
+from fedmia_jax.engine import chunks, collection, lab
+from fedmia_jax.engine.plans import plan, runs, tasks
 from fedmia_jax.storage import artifacts
 
 MAKING = threading.Lock()

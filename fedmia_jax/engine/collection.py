@@ -13,7 +13,8 @@ import polars as pl
 from fedmia_jax.attacks import signals
 from fedmia_jax.audit import comparisons, evidence, findings, rows
 from fedmia_jax.config import schema
-from fedmia_jax.engine import plan, runs, scoring, tasks
+from fedmia_jax.engine import scoring
+from fedmia_jax.engine.plans import plan, runs, tasks
 from fedmia_jax.fingerprints import fingerprint
 from fedmia_jax.schedule import Schedule
 from fedmia_jax.storage import artifacts

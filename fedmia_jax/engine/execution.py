@@ -12,7 +12,8 @@ import numpy as np
 from fedmia_jax import randomness, types
 from fedmia_jax.attacks import contract
 from fedmia_jax.data import pools
-from fedmia_jax.engine import chunks, lab, plan, programs, runs, scoring, tasks
+from fedmia_jax.engine import chunks, lab, programs, scoring
+from fedmia_jax.engine.plans import plan, runs, tasks
 from fedmia_jax.storage import artifacts
 
 MOST_GAIN = 0.02  # accuracy that the second half of fitting may bring to an attack that has converged

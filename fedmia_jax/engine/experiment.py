@@ -12,22 +12,9 @@ import jax
 import polars as pl
 
 from fedmia_jax import compilation, errors
-from fedmia_jax.engine import (
-    ahead,
-    audits,
-    chunks,
-    collection,
-    guarantees,
-    kinds,
-    lab,
-    outline,
-    plan,
-    planning,
-    retention,
-    runs,
-    sizes,
-)
+from fedmia_jax.engine import ahead, audits, chunks, collection, guarantees, kinds, lab, outline, retention
 from fedmia_jax.engine.engines import contract, local
+from fedmia_jax.engine.plans import plan, planning, runs, sizes
 from fedmia_jax.storage import workdir as workdirs
 
 

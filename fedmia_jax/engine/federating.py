@@ -11,7 +11,8 @@ import numpy as np
 
 from fedmia_jax import errors, options, randomness, schedule, types
 from fedmia_jax.data import pools
-from fedmia_jax.engine import chunks, execution, lab, plan, programs, runs, scoring, tasks
+from fedmia_jax.engine import chunks, execution, lab, programs, scoring
+from fedmia_jax.engine.plans import plan, runs, tasks
 from fedmia_jax.storage import artifacts
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import polars as pl
 
-from fedmia_jax.engine import collection, runs
+from fedmia_jax.engine import collection
+from fedmia_jax.engine.plans import runs
 
 NAME = "guarantees"  # of the table beside the results, where a defence promises something
 SCHEMA = {

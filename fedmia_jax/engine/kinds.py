@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 
-from fedmia_jax.engine import audits, chunks, execution, federating, lab, needs, plan, tasks
+from fedmia_jax.engine import audits, chunks, execution, federating, lab, needs
+from fedmia_jax.engine.plans import plan, tasks
 from fedmia_jax.storage import artifacts
 
 Compute = Callable[

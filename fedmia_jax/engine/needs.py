@@ -5,7 +5,7 @@ Where nothing is shared but messages, this and the plan are all that computing a
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from fedmia_jax.engine import plan, tasks
+from fedmia_jax.engine.plans import plan, tasks
 
 Need = tuple[str, str]
 

@@ -4,7 +4,8 @@ Shadows are read by the attacks that are fitted on them, reference federations b
 nobody reads them again unless a later command asks for something else, which then trains them anew.
 """
 
-from fedmia_jax.engine import kinds, lab, needs, plan, tasks
+from fedmia_jax.engine import kinds, lab, needs
+from fedmia_jax.engine.plans import plan, tasks
 
 ALL = "all"
 

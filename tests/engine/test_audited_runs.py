@@ -14,7 +14,8 @@ from fedmia_jax.attacks import signals
 from fedmia_jax.audit import api
 from fedmia_jax.config import parsing
 from fedmia_jax.defenses import answers
-from fedmia_jax.engine import audits, collection, planning
+from fedmia_jax.engine import audits, collection
+from fedmia_jax.engine.plans import planning
 from fedmia_jax.learning import networks
 from fedmia_jax.storage import artifacts, workdir
 

@@ -13,7 +13,7 @@ import rich.console
 from fedmia_jax import errors
 from fedmia_jax.audit import blocks
 from fedmia_jax.config import parsing
-from fedmia_jax.engine import benchmarks, points
+from fedmia_jax.engine import benchmarks
 from fedmia_jax.engine.benchmarks import (
     attacks,
     ceiling,
@@ -27,6 +27,7 @@ from fedmia_jax.engine.benchmarks import (
     startup,
     timing,
 )
+from fedmia_jax.engine.plans import points
 
 PLANS = points.Plans(
     parsing.from_config(

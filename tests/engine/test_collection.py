@@ -6,7 +6,7 @@ import pytest
 import scipy.special
 import sklearn.metrics
 
-from fedmia_jax.engine import tasks
+from fedmia_jax.engine.plans import tasks
 
 COLUMNS = {
     "run_id": pl.String,

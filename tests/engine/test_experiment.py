@@ -15,7 +15,8 @@ import rich.console
 from fedmia_jax import errors, randomness
 from fedmia_jax.config import parsing, schema
 from fedmia_jax.data import pools
-from fedmia_jax.engine import chunks, experiment, kinds, lab, planning, points, progress
+from fedmia_jax.engine import chunks, experiment, kinds, lab, progress
+from fedmia_jax.engine.plans import planning, points
 from fedmia_jax.storage import artifacts
 from fedmia_jax.storage import workdir as workdirs
 

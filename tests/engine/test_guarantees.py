@@ -9,7 +9,8 @@ import scipy.stats
 
 from fedmia_jax import errors
 from fedmia_jax.config import parsing, sweeps
-from fedmia_jax.engine import guarantees, runs
+from fedmia_jax.engine import guarantees
+from fedmia_jax.engine.plans import runs
 from fedmia_jax.report import guarantees as reported
 
 SMALL = {

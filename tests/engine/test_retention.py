@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
-from fedmia_jax.engine import needs, planning
+from fedmia_jax.engine import needs
 from fedmia_jax.engine.engines import local
+from fedmia_jax.engine.plans import planning
 from fedmia_jax.storage import artifacts
 
 VALUES = {

@@ -9,7 +9,7 @@ import pytest
 from fedmia_jax import types
 from fedmia_jax.config import parsing, sweeps
 from fedmia_jax.data import pools
-from fedmia_jax.engine import runs
+from fedmia_jax.engine.plans import runs
 from fedmia_jax.learning import stopping, training
 
 EVERY, NUM_EPOCHS = 4, 12

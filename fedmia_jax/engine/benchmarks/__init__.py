@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 import rich.console
 
 from fedmia_jax import errors
-from fedmia_jax.engine import outline, points
+from fedmia_jax.engine import outline
 from fedmia_jax.engine.benchmarks import attacks, defenses, federation, planning, scaling, shadows, startup, timing
+from fedmia_jax.engine.plans import points
 
 SUITES: Mapping[str, Callable[[points.Plans], Sequence[timing.Suite]]] = {
     "shadows": shadows.make_suites,

@@ -14,8 +14,8 @@ import numpy as np
 from fedmia_jax import attacks, options
 from fedmia_jax.attacks import signals
 from fedmia_jax.audit import api, evidence, scoring
-from fedmia_jax.engine import points
 from fedmia_jax.engine.benchmarks import timing
+from fedmia_jax.engine.plans import points
 from fedmia_jax.schedule import Schedule
 
 VIEWS = ("outsider", "insider", "coordinator")

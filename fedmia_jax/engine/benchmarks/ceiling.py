@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fedmia_jax.engine import parallel, points
+from fedmia_jax.engine import parallel
 from fedmia_jax.engine.benchmarks import records, timing
+from fedmia_jax.engine.plans import points
 
 REPEATS = 200  # of a step, in one call
 

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 
 from fedmia_jax import randomness
 from fedmia_jax.config import schema
-from fedmia_jax.engine import memory, parallel, points
+from fedmia_jax.engine import memory, parallel
 from fedmia_jax.engine.benchmarks import peers, pytorch, records, shadows, timing
+from fedmia_jax.engine.plans import points
 from fedmia_jax.learning import networks
 
 CASES: dict[str, dict[str, Any]] = {  # settings over those of the config

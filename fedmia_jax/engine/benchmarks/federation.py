@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedmia_jax import options, types
-from fedmia_jax.engine import points, programs
+from fedmia_jax.engine import programs
 from fedmia_jax.engine.benchmarks import ceiling, records, timing
+from fedmia_jax.engine.plans import points
 from fedmia_jax.learning import networks
 
 

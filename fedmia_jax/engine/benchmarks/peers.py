@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from fedmia_jax.engine import points
 from fedmia_jax.engine.benchmarks import pytorch, records, timing
+from fedmia_jax.engine.plans import points
 
 EPOCHS = 1  # before losses are compared
 TOLERANCE = 0.01  # of the loss; trainings draw other numbers, and one that learns nothing is off by three times that

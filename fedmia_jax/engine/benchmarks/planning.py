@@ -5,8 +5,8 @@ import functools
 import numpy as np
 
 from fedmia_jax.config import sweeps
-from fedmia_jax.engine import planning, points, runs
 from fedmia_jax.engine.benchmarks import timing
+from fedmia_jax.engine.plans import planning, points, runs
 
 SIDES = (10, 100)  # of a square of learning rates and dropout rates
 

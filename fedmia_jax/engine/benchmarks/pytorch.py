@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from fedmia_jax.engine import points
 from fedmia_jax.engine.benchmarks import records
+from fedmia_jax.engine.plans import points
 
 
 @dataclasses.dataclass(frozen=True)

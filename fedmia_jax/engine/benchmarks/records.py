@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fedmia_jax.engine import points
+from fedmia_jax.engine.plans import points
 
 NUM_CLASSES, NUM_RECORDS = 100, 10_000
 

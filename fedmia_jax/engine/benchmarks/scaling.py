@@ -1,7 +1,8 @@
 """From one model to a thousand side by side: time and memory of each."""
 
-from fedmia_jax.engine import memory, points
+from fedmia_jax.engine import memory
 from fedmia_jax.engine.benchmarks import ceiling, records, shadows, timing
+from fedmia_jax.engine.plans import points
 from fedmia_jax.learning import networks
 
 SIZES = (1, 10, 64, 256, 1024)

@@ -16,8 +16,9 @@ import numpy as np
 import optax
 
 from fedmia_jax import options, types
-from fedmia_jax.engine import points, programs
+from fedmia_jax.engine import programs
 from fedmia_jax.engine.benchmarks import ceiling, peers, records, timing
+from fedmia_jax.engine.plans import points
 from fedmia_jax.learning import networks
 
 LARGE_BATCH = 128

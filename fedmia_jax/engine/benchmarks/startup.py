@@ -12,8 +12,9 @@ from collections.abc import Callable
 import jax
 
 from fedmia_jax.config import parsing
-from fedmia_jax.engine import devices, points
+from fedmia_jax.engine import devices
 from fedmia_jax.engine.benchmarks import records, shadows, timing
+from fedmia_jax.engine.plans import points
 
 IMPORT = "from fedmia_jax.engine import experiment"
 TRAIN = "from fedmia_jax.engine.benchmarks import startup; startup.train_once()"

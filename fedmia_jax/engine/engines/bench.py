@@ -13,8 +13,9 @@ from typing import Any
 
 import jax
 
-from fedmia_jax.engine import chunks, kinds, lab, plan
+from fedmia_jax.engine import chunks, kinds, lab
 from fedmia_jax.engine.engines import contract
+from fedmia_jax.engine.plans import plan
 from fedmia_jax.fingerprints import fingerprint
 from fedmia_jax.storage import environment, in_memory
 

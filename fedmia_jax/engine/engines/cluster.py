@@ -16,8 +16,9 @@ from typing import Any
 import jax
 
 from fedmia_jax import compilation, errors
-from fedmia_jax.engine import chunks, kinds, lab, plan
+from fedmia_jax.engine import chunks, kinds, lab
 from fedmia_jax.engine.engines import bench, contract, worker
+from fedmia_jax.engine.plans import plan
 
 VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to Ray's makers

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import jax
 
 from fedmia_jax import compilation
-from fedmia_jax.engine import chunks, kinds, lab, plan
+from fedmia_jax.engine import chunks, kinds, lab
+from fedmia_jax.engine.plans import plan
 from fedmia_jax.storage import artifacts
 
 Advance = Callable[[float], None]

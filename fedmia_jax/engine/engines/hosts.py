@@ -21,8 +21,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from fedmia_jax import errors, registry
-from fedmia_jax.engine import chunks, kinds, lab, plan, planning, runs
+from fedmia_jax.engine import chunks, kinds, lab
 from fedmia_jax.engine.engines import bench, contract
+from fedmia_jax.engine.plans import plan, planning, runs
 from fedmia_jax.fingerprints import fingerprint
 from fedmia_jax.storage import artifacts
 

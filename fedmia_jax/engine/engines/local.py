@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import jax
 
-from fedmia_jax.engine import chunks, kinds, lab, plan
+from fedmia_jax.engine import chunks, kinds, lab
 from fedmia_jax.engine.engines import contract
+from fedmia_jax.engine.plans import plan
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import pytest
 
 from fedmia_jax import defenses, options
 from fedmia_jax.config import schema, sweeps
-from fedmia_jax.engine import influence, planning, runs, tasks
+from fedmia_jax.engine.plans import influence, planning, runs, tasks
 
 BASE = {
     "data": {"num_records": 400, "num_features": 12, "num_classes": 4, "num_federation": 120, "num_test": 100},

@@ -16,7 +16,8 @@ from fedmia_jax.data import dataset as datasets
 from fedmia_jax.data import pools
 from fedmia_jax.data import references as reference_records
 from fedmia_jax.defenses import contract as defenses_contract
-from fedmia_jax.engine import points, programs, sizes
+from fedmia_jax.engine import programs
+from fedmia_jax.engine.plans import points, sizes
 from fedmia_jax.learning import networks
 from fedmia_jax.schedule import Schedule
 

@@ -13,7 +13,7 @@ import jax
 from fedmia_jax import attacks, compilation, options, registry
 from fedmia_jax.attacks import contract, signals
 from fedmia_jax.config import schema
-from fedmia_jax.engine import runs
+from fedmia_jax.engine.plans import runs
 from fedmia_jax.fingerprints import fingerprint
 
 RECIPE = 3  # Raise it whenever the same settings would train other models or fit other attacks.

@@ -14,7 +14,7 @@ from fedmia_jax.audit import correction, views
 from fedmia_jax.config import schema
 from fedmia_jax.data import pools
 from fedmia_jax.data import references as reference_records
-from fedmia_jax.engine import sizes
+from fedmia_jax.engine.plans import sizes
 from fedmia_jax.learning import networks, training
 from fedmia_jax.protocols import contract as protocols_contract
 from fedmia_jax.schedule import Schedule

@@ -15,7 +15,8 @@ import numpy as np
 from fedmia_jax import randomness
 from fedmia_jax.audit import correction, findings
 from fedmia_jax.data import pools
-from fedmia_jax.engine import chunks, collection, influence, kinds, plan, runs, tasks
+from fedmia_jax.engine import chunks, collection, kinds
+from fedmia_jax.engine.plans import influence, plan, runs, tasks
 from fedmia_jax.fingerprints import digest, fingerprint
 
 

@@ -1,7 +1,7 @@
 """What an outcome depends on: every field is flipped, and for every stage it is stated whether its fingerprint moves.
 
 A field whose flip leaves a fingerprint alone must leave the outcome alone too. A few flips are computed here; all of
-them, in some minutes, by `python -m pytest tests/engine/test_influence.py --all-fields`.
+them, in some minutes, by `python -m pytest tests/engine/plans/test_influence.py --all-fields`.
 """
 
 import functools
@@ -14,7 +14,8 @@ import pytest
 
 from fedmia_jax import attacks, randomness
 from fedmia_jax.config import parsing, schema, sweeps
-from fedmia_jax.engine import influence, kinds, plan, planning, runs, tasks
+from fedmia_jax.engine import kinds
+from fedmia_jax.engine.plans import influence, plan, planning, runs, tasks
 from fedmia_jax.storage import artifacts
 
 BASE: dict[str, Any] = {

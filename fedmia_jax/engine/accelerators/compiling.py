@@ -14,21 +14,10 @@ import jax.numpy as jnp
 
 from fedmia_jax import compilation, types
 from fedmia_jax.data import dataset as datasets
-from fedmia_jax.engine import (
-    chunks,
-    counters,
-    experiment,
-    kinds,
-    lab,
-    outline,
-    plan,
-    planning,
-    progress,
-    runs,
-    tasks,
-    topologies,
-)
+from fedmia_jax.engine import chunks, experiment, kinds, lab, outline, progress
+from fedmia_jax.engine.accelerators import counters, topologies
 from fedmia_jax.engine.engines import contract
+from fedmia_jax.engine.plans import plan, planning, runs, tasks
 from fedmia_jax.storage import in_memory
 
 TRAINS = "advance_model"  # the function in `programs.py` whose innermost loop is one update of every model

@@ -6,7 +6,7 @@ import pytest
 from fedmia_jax import attacks, defenses, errors, randomness
 from fedmia_jax.config import parsing, sweeps
 from fedmia_jax.data import references
-from fedmia_jax.engine import points, runs
+from fedmia_jax.engine.plans import points, runs
 from fedmia_jax.learning import networks, training
 from fedmia_jax.protocols import contract, sequential
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 
-from fedmia_jax.engine import chunks, runs, tasks
+from fedmia_jax.engine import chunks
+from fedmia_jax.engine.plans import runs, tasks
 from fedmia_jax.storage import artifacts
 
 

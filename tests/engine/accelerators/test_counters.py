@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from fedmia_jax.engine import counters
+from fedmia_jax.engine.accelerators import counters
 
 TEXT = """
 HloModule jit_step

@@ -15,7 +15,8 @@ import numpy as np
 from fedmia_jax import attacks, compilation, randomness
 from fedmia_jax.attacks import signals
 from fedmia_jax.data import pools
-from fedmia_jax.engine import chunks, influence, memory, runs, scoring
+from fedmia_jax.engine import chunks, memory, scoring
+from fedmia_jax.engine.plans import influence, runs
 from fedmia_jax.schedule import Schedule
 
 

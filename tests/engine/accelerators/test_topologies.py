@@ -3,7 +3,7 @@
 import pytest
 
 from fedmia_jax import errors
-from fedmia_jax.engine import topologies
+from fedmia_jax.engine.accelerators import topologies
 
 
 @pytest.mark.parametrize(

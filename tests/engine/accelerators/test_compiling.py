@@ -12,7 +12,9 @@ import rich.console
 
 from fedmia_jax import compilation
 from fedmia_jax.config import sweeps
-from fedmia_jax.engine import compiling, progress, runs, topologies
+from fedmia_jax.engine import progress
+from fedmia_jax.engine.accelerators import compiling, topologies
+from fedmia_jax.engine.plans import runs
 
 VALUES = {
     "replicates": 2,

@@ -4,7 +4,8 @@ import pytest
 
 from fedmia_jax import errors
 from fedmia_jax.config import parsing
-from fedmia_jax.engine import chunks, sizes
+from fedmia_jax.engine import chunks
+from fedmia_jax.engine.plans import sizes
 
 
 def settings(**values):
