@@ -50,7 +50,7 @@ def score(planned: plan.Plan, kept: artifacts.Artifacts, task: tasks.Audit) -> N
 
 def read(planned: plan.Plan, kept: artifacts.Artifacts, every_run: Sequence[runs.Run]) -> findings.Findings:
     """Returns what the audit of one point says, from its kept pieces."""
-    pieces = [kept.read(planned.unit_of[mark], "tables") for mark in planned.audits[collection.run_id(every_run[0])]]
+    pieces = [kept.read(planned.unit_of[mark], "tables") for mark in planned.audits[runs.run_id(every_run[0])]]
     return findings.join(
         [findings.Findings(**{name: _decode(content) for name, content in piece.items()}) for piece in pieces],
         strongest=every_run[0].plans.claim.strongest,

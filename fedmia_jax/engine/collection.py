@@ -15,7 +15,6 @@ from fedmia_jax.audit import comparisons, evidence, findings, rows
 from fedmia_jax.config import schema
 from fedmia_jax.engine import scoring
 from fedmia_jax.engine.plans import plan, runs, tasks
-from fedmia_jax.fingerprints import fingerprint
 from fedmia_jax.schedule import Schedule
 from fedmia_jax.storage import artifacts
 from fedmia_jax.storage import workdir as workdirs
@@ -100,15 +99,6 @@ def _held_out(
     ]
     ends = {name: np.concatenate([curves[name][:, -1] for curves in by_cycle]) for name in by_cycle[0]}
     return {name: np.broadcast_to(end, num_snapshots) for name, end in ends.items()}
-
-
-def points_of(every_run: Sequence[runs.Run]) -> list[list[runs.Run]]:
-    """Returns the replicates of each point that has reference federations."""
-    points: dict[str, list[runs.Run]] = {}
-    for run in every_run:
-        if run.audit is not None:
-            points.setdefault(run_id(run), []).append(run)
-    return list(points.values())
 
 
 def tabulate_audits(
@@ -260,16 +250,8 @@ def schema_of(run: runs.Run) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=4096)
-def run_id(run: runs.Run) -> str:
-    """Returns the fingerprint of a point: its settings without replicates, and the content of its records."""
-    counted = {name: value for name, value in run.settings.active.items() if name not in ("replicates", "data.path")}
-    counted["data.num_classes"] = run.dataset.num_classes  # the content counts, wherever it lies
-    return fingerprint(counted, run.dataset.fingerprint)
-
-
-@functools.lru_cache(maxsize=4096)
 def head(run: runs.Run) -> dict[str, Any]:
     """Returns what all rows of a run share."""
     always = {name: run.settings.get(name) for name in ALWAYS} | {"data.num_classes": run.dataset.num_classes}
     swept = {name: value if schema.kind(name) in COLUMN_TYPES else str(value) for name, value in run.values.items()}
-    return {"run_id": run_id(run), "replicate": run.replicate, **swept, **always}
+    return {"run_id": runs.run_id(run), "replicate": run.replicate, **swept, **always}

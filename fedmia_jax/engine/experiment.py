@@ -53,7 +53,7 @@ def run(place: lab.Lab, every_run: Sequence[runs.Run], engine: contract.Engine =
     retention.drop(place, planned)
     with place.stage("metrics", total=len(every_run)) as advance:
         table = collection.tabulate(planned, kept, advance)
-    points = [(point, audits.read(planned, kept, point)) for point in collection.points_of(every_run)]
+    points = [(point, audits.read(planned, kept, point)) for point in runs.points_of(every_run)]
     if not points:
         return table
     rows, tables = collection.tabulate_audits(points)
@@ -72,7 +72,7 @@ def check_distinct(every_run: Sequence[runs.Run]) -> None:
     """
     seen: dict[str, runs.Run] = {}
     for run in every_run:
-        first = seen.setdefault(collection.run_id(run), run)
+        first = seen.setdefault(runs.run_id(run), run)
         if dict(first.values) != dict(run.values):
             raise errors.InputError(f"sweep: {first.values} and {run.values} are the same; take one of them out")
 
@@ -96,7 +96,7 @@ def explain(place: lab.Lab, every_run: Sequence[runs.Run]) -> outline.Outline:
         rows += [_explain_group(place, stage, first) for first in first_chunks(place, units)]
     units = [unit for of_stage in planned.units.values() for unit in of_stage]
     header = ["stage", "classes", "nodes", "epochs", "units", "models", "chunks", "devices", "MiB", "updates", "disk"]
-    points, models = len({collection.run_id(run) for run in every_run}), sum(unit.num_models for unit in units)
+    points, models = len({runs.run_id(run) for run in every_run}), sum(unit.num_models for unit in units)
     stay = retention.find_staying(place, planned)
     kept, stays = (
         sum(unit.kept_nbytes for unit in some) / 2**20

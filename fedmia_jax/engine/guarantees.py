@@ -6,7 +6,6 @@ from typing import Any
 
 import polars as pl
 
-from fedmia_jax.engine import collection
 from fedmia_jax.engine.plans import runs
 
 NAME = "guarantees"  # of the table beside the results, where a defence promises something
@@ -31,7 +30,7 @@ def tabulate(every_run: Sequence[runs.Run]) -> pl.DataFrame:
     """
     worst: dict[tuple[str, ...], dict[str, Any]] = {}
     for run in every_run:
-        lead = {"run_id": collection.run_id(run), **{name: str(value) for name, value in run.values.items()}}
+        lead = {"run_id": runs.run_id(run), **{name: str(value) for name, value in run.values.items()}}
         for name, stated in run.plans.defences.guarantees(run.use):
             row = {**lead, "defence": name, **dataclasses.asdict(stated)}
             kept = worst.setdefault((lead["run_id"], name, stated.protects), row)

@@ -34,7 +34,7 @@ class Plan:
       unit_of: fingerprint of the unit that a task became, by fingerprint of the task.
       task_of: tasks by fingerprint.
       units: by name of their kind, in the order of computing.
-      audits: fingerprints of the tasks that the audit of each point consists of, in order, by `collection.run_id`.
+      audits: fingerprints of the tasks that the audit of each point consists of, in order, by `runs.run_id`.
     """
 
     runs: Sequence[runs.Run]

@@ -7,6 +7,7 @@ is wanted after several numbers of epochs is trained once, to the last.
 import contextlib
 import dataclasses
 import gc
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from fedmia_jax import randomness
 from fedmia_jax.audit import correction, findings
 from fedmia_jax.data import pools
-from fedmia_jax.engine import chunks, collection, kinds
+from fedmia_jax.engine import chunks
 from fedmia_jax.engine.plans import influence, plan, runs, tasks
 from fedmia_jax.fingerprints import digest, fingerprint
 
@@ -79,11 +80,11 @@ def make_plan(every_run: Sequence[runs.Run], *, keep_models: bool = False) -> pl
     recipes = [_add(wanted, run) for run in every_run]
     recipe_of = dict(zip(every_run, recipes, strict=True))
     audits = {
-        collection.run_id(point[0]): _add_audit(wanted, point, [recipe_of[run] for run in point])
-        for point in collection.points_of(every_run)
+        runs.run_id(point[0]): _add_audit(wanted, point, [recipe_of[run] for run in point])
+        for point in runs.points_of(every_run)
     }
     unit_of, completed = {}, {}
-    units: dict[str, list[chunks.Unit]] = {kind.name: [] for kind in kinds.KINDS}
+    units: dict[str, list[chunks.Unit]] = {task.NAME: [] for task in typing.get_args(tasks.Task)}
     for mark, task in wanted.tasks.items():
         extras = list(wanted.extras[mark])
         if isinstance(task, tasks.Model):

@@ -18,6 +18,7 @@ from fedmia_jax.data import references as reference_records
 from fedmia_jax.defenses import contract as defenses_contract
 from fedmia_jax.engine import programs
 from fedmia_jax.engine.plans import points, sizes
+from fedmia_jax.fingerprints import fingerprint
 from fedmia_jax.learning import networks
 from fedmia_jax.schedule import Schedule
 
@@ -110,6 +111,23 @@ class Run:
     def key(self, purpose: randomness.Purpose, *numbers: int) -> jax.Array:
         """Returns the key of one purpose and its index; it depends on seed, replicate, purpose and index only."""
         return randomness.make_key(self.settings.get("seed"), self.replicate, purpose, *numbers)
+
+
+@functools.lru_cache(maxsize=4096)
+def run_id(run: Run) -> str:
+    """Returns the fingerprint of a point: its settings without replicates, and the content of its records."""
+    counted = {name: value for name, value in run.settings.active.items() if name not in ("replicates", "data.path")}
+    counted["data.num_classes"] = run.dataset.num_classes  # the content counts, wherever it lies
+    return fingerprint(counted, run.dataset.fingerprint)
+
+
+def points_of(every_run: Sequence[Run]) -> list[list[Run]]:
+    """Returns the replicates of each point that has reference federations."""
+    points: dict[str, list[Run]] = {}
+    for run in every_run:
+        if run.audit is not None:
+            points.setdefault(run_id(run), []).append(run)
+    return list(points.values())
 
 
 def hyper(runs: Sequence[Run]) -> types.Hyper:
