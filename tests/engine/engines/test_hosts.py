@@ -21,7 +21,6 @@ SWEPT = (
     *small.SMALL,
     "--config.attack.names=('loss',)",
     "--config.sweep.training.batch_size=8,16",
-    "--config.sweep.federation.nodes=2,3",
     "--cpu_devices=1",
 )
 SECONDS = 240
