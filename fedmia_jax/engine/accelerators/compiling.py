@@ -4,6 +4,7 @@ The run is walked as it would be computed, group by group, with every program ha
 instead of being run; what it would have left is stood in for by ones of the same shapes.
 """
 
+import collections
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
@@ -66,13 +67,18 @@ class Estimate:
       topology: the devices.
       programs: in the order of their first use.
       updates: of all models that are trained.
-      seconds: that the devices take for these, about.
+      passes: of the innermost loop of each program that trains, in turn, by the program.
     """
 
     topology: topologies.Topology
     programs: Sequence[Compiled]
     updates: float
-    seconds: float
+    passes: Mapping[Compiled, float]
+
+    @property
+    def seconds(self) -> float:
+        """What the devices take to train, about."""
+        return sum(passes * made.pass_seconds(self.topology.kind) for made, passes in self.passes.items())
 
     @property
     def problems(self) -> list[str]:
@@ -193,7 +199,7 @@ def estimate(
     drafts: dict[str, in_memory.Draft] = {}  # every unit has left what the first chunk of its group left
     workdir: Any = in_memory.Workdir(lambda unit, piece: drafts[unit].read(0, piece))
     place = _Lab(workdir, shown, devices=topology.devices, budget=budget, strict=False)
-    compiler, updates, seconds = Compiler(topology), 0.0, 0.0
+    compiler, updates, passes = Compiler(topology), 0.0, collections.Counter[Compiled]()
     with compilation.using(compilation.Target(topology.devices[0].platform, compiler.run)):
         planned = planning.make_plan(every_run)
         for kind in kinds.KINDS:
@@ -210,9 +216,10 @@ def estimate(
                     draft = _walk(place, planned, kind, chunk)
                     drafts.update((unit.fingerprint, draft) for unit in chunk.group)
                     updates += sum(unit.steps for unit in chunk.group) if chunk.group[0].num_models else 0.0
-                    seconds += _training_seconds(chunk, compiler.training, topology)
+                    if compiler.training is not None:
+                        passes[compiler.training] += _passes(chunk, topology)
                     advance(1)
-    return Estimate(topology, compiler.programs, updates, seconds)
+    return Estimate(topology, compiler.programs, updates, passes)
 
 
 def _walk(place: lab.Lab, planned: plan.Plan, kind: kinds.Kind, chunk: chunks.Chunk) -> in_memory.Draft:
@@ -226,14 +233,11 @@ def _walk(place: lab.Lab, planned: plan.Plan, kind: kinds.Kind, chunk: chunks.Ch
     return draft
 
 
-def _training_seconds(chunk: chunks.Chunk, training: Compiled | None, topology: topologies.Topology) -> float:
-    """How long the devices take for the updates of a group: the models of a chunk make theirs at the same time."""
-    if training is None:
-        return 0.0
+def _passes(chunk: chunks.Chunk, topology: topologies.Topology) -> float:
+    """How many updates a device makes in turn for a group: the models of a chunk make theirs at the same time."""
     group = chunk.group
     passes = sum(unit.steps for unit in group) / (group[0].num_models * chunk.size)
-    beside = 1 if chunk.wide else len(topology.devices)
-    return passes * training.pass_seconds(topology.kind) / beside
+    return passes / (1 if chunk.wide else len(topology.devices))
 
 
 def explain(found: Estimate) -> outline.Outline:
@@ -249,8 +253,11 @@ def explain(found: Estimate) -> outline.Outline:
         "KiB a model",
         "of floor",
         "cycles a model",
+        "us a pass",
+        "passes",
+        "s",
     ]
-    rows = [_explain_program(made, topology.kind) for made in found.programs]
+    rows = [_explain_program(made, found.passes.get(made, 0), topology.kind) for made in found.programs]
     largest = max((made.nbytes for made in found.programs), default=0)
     fits = "fits" if largest <= topology.kind.nbytes else "does not fit"
     caption = (
@@ -260,15 +267,24 @@ def explain(found: Estimate) -> outline.Outline:
         "of training; compiling, fitting, scoring and the audit not counted.\n"
         "models: that a device works at side by side. MiB: arguments, results and what lies between, on a device. "
         "kernels: a pass of the innermost loop, in training one update of each model. KiB: operands and results of "
-        f"these; of floor: how many times {FLOOR} passes over the parameters. cycles: as the compiler estimates."
+        f"these; of floor: how many times {FLOOR} passes over the parameters. cycles: as the compiler estimates. "
+        f"us: {_say_rule(topology.kind, found.programs)}; passes: in turn on a device; s: both multiplied."
     )
     return outline.Outline(f"Compiled for {topology.name}", header, rows, caption)
 
 
-def _explain_program(made: Compiled, kind: topologies.Kind) -> list[str]:
+def _say_rule(kind: topologies.Kind, programs: Sequence[Compiled]) -> str:
+    """How the time of a pass is estimated."""
+    if any(made.work and made.work.cycles for made in programs):
+        return f"cycles of all models at {kind.clock / 1e9:g} GHz"
+    return f"the larger of bytes at {kind.bandwidth / 1e12:.2f} TB/s and {KERNEL_SECONDS * 1e6:g} for each kernel"
+
+
+def _explain_program(made: Compiled, passes: float, kind: topologies.Kind) -> list[str]:
     """The cells of one program."""
     if made.work is None:
-        return [made.stage, made.name, str(made.models), "does not compile", *[""] * 5]
+        return [made.stage, made.name, str(made.models), "does not compile", *[""] * 8]
+    each = made.pass_seconds(kind)
     share = made.work.nbytes / made.models
     return [
         made.stage,
@@ -280,4 +296,5 @@ def _explain_program(made: Compiled, kind: topologies.Kind) -> list[str]:
         f"{share / 2**10:,.0f}",
         f"{share / made.floor:.1f}" if made.floor else "",
         f"{made.work.cycles / made.models:,.0f}" if made.work.cycles else "",
+        *([f"{each * 1e6:.1f}", f"{passes:,.0f}", f"{passes * each:.1f}"] if passes else [""] * 3),
     ]

@@ -101,13 +101,16 @@ def test_an_estimate_says_what_a_run_takes(found):
     shown = compiling.explain(found)
     assert shown.title == "Compiled for cpu"
     assert len(shown.rows) == len(found.programs)
+    assert {len(row) for row in shown.rows} == {len(shown.header)}
+    assert [row[-2] for row in shown.rows if row[-1]] == [str(number) for number in passes]
+    assert "us: the larger of bytes at 0.01 TB/s and 2.6 for each kernel" in shown.caption
     assert "0 of which do not compile" in shown.caption
     assert "and fits" in shown.caption
 
 
 def test_a_device_that_is_too_small_is_said(found):
     small = topologies.Topology("small", topologies.Kind(1000, 1e9, 1e10), found.topology.devices)
-    shown = compiling.explain(compiling.Estimate(small, found.programs, found.updates, found.seconds))
+    shown = compiling.explain(compiling.Estimate(small, found.programs, found.updates, found.passes))
     assert "and does not fit" in shown.caption
     assert all(row[4].endswith(", too much") for row in shown.rows)
 
