@@ -9,6 +9,7 @@ from fedmia_jax.report.mitigations import frontier
 
 BUDGETS = (1.0, 2.0, 5.0, 10.0)  # points of test accuracy
 UNTESTED = "not tested"
+LEAST = 0.01  # of the rate; who finds less than that more or less finds the same
 MOST_LOST = 10.0  # points; levels that lose more say nothing of the paper's advice
 
 
@@ -50,8 +51,8 @@ CLAIMS = (
 )
 RULE = (
     f"Section V of the paper, by levels that lose at most {MOST_LOST:g} points of test accuracy. Supported against a "
-    "view: one of them leaks less to it than no defence, its paired 95% interval below zero; contradicted: all of them "
-    "leak more; else unresolved. Seen is the level that leaks least to the first view of a line. Several levels are "
+    f"view: one of them leaks at least {LEAST:g} less to it than no defence, its paired 95% interval below zero; "
+    "contradicted: all of them leak so much more; else unresolved. Seen is the level that leaks least to the first view of a line. Several levels are "
     "tried, and each interval stands by itself."
 )
 
@@ -166,9 +167,10 @@ def _verdict(levels: frontier.Levels, claim: Claim, view: str) -> str:
     changes = [change for _, change in _candidates(levels, claim, view)]
     if not changes:
         return UNTESTED
-    if any(change.high < 0 for change in changes):
+    if any(change.high < 0 and change.value <= -LEAST for change in changes):
         return "supported"
-    return "contradicted" if all(change.low > 0 for change in changes) else "unresolved"
+    more = all(change.low > 0 and change.value >= LEAST for change in changes)
+    return "contradicted" if more else "unresolved"
 
 
 def _seen(levels: frontier.Levels, claim: Claim, view: str) -> str:

@@ -75,6 +75,8 @@ def test_every_view_that_is_attacked_undefended_has_its_own_advice():
         ([(-0.2, -0.3, -0.1), (0.1, 0.0, 0.2)], "supported"),
         ([(0.2, 0.1, 0.3), (0.1, 0.05, 0.2)], "contradicted"),
         ([(0.2, 0.1, 0.3), (0.0, -0.1, 0.1)], "unresolved"),
+        ([(-0.002, -0.003, -0.001)], "unresolved"),
+        ([(0.002, 0.001, 0.003)], "unresolved"),
         ([], "not tested"),
     ],
 )
