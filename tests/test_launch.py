@@ -257,7 +257,8 @@ def test_a_benchmark_leaves_a_page_its_picture_and_numbers(command, tmp_path, mo
     assert (code, "4 points" in out) == (0, True)
     page = (tmp_path / "speed.md").read_text()
     assert "| suite | case | us | range |" in page
-    assert "GFLOP/s |" not in page  # nothing computes
+    assert "GFLOP/s" not in page  # nothing trains
+    assert "PyTorch" not in page
     assert page.rstrip().endswith("![Speed](speed.png)")
     assert (tmp_path / "speed.png").exists()
     (row,) = map(json.loads, (tmp_path / "speed.jsonl").read_text().splitlines())

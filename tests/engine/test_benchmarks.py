@@ -187,7 +187,9 @@ def test_what_was_measured_is_told(monkeypatch):
     table = benchmarks.explain(rows, PLANS)
     assert len(table.rows) == 1
     assert len(table.header) == len(table.rows[0])
-    assert "257 x 10, 4 units, 100 classes, adam, dropout; medians of 2 turns" in table.caption
+    assert "Medians of 2 turns in one run" in table.caption
+    assert "Training: 257 x 10, 4 units, 100 classes, adam, dropout." in table.caption
+    assert "of ceiling" not in table.caption  # which nobody measured
     assert "pip install torch" in table.caption
 
 

@@ -4,13 +4,25 @@ Every case of a suite does the same work; they take turns, medians of the turns 
 compilation apart. A peer is measured only after it has been seen to reach the loss that ours reaches.
 """
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 
+import jax
 import rich.console
 
 from fedmia_jax import errors
 from fedmia_jax.engine import outline
-from fedmia_jax.engine.benchmarks import attacks, defenses, federation, planning, scaling, shadows, startup, timing
+from fedmia_jax.engine.benchmarks import (
+    attacks,
+    defenses,
+    federation,
+    planning,
+    records,
+    scaling,
+    shadows,
+    startup,
+    timing,
+)
 from fedmia_jax.engine.plans import points
 
 SUITES: Mapping[str, Callable[[points.Plans], Sequence[timing.Suite]]] = {
@@ -50,5 +62,15 @@ def explain(rows: Sequence[timing.Row], plans: points.Plans) -> outline.Outline:
     """Returns what was measured in words and numbers; columns that would be empty are left out."""
     cells = [row.cells for row in rows]
     filled = [column for column in range(len(timing.HEADER)) if any(line[column] for line in cells)]
-    header, *shown = ([line[column] for column in filled] for line in (timing.HEADER, *cells))
-    return outline.Outline("Speed", header, shown, shadows.caption(plans))
+    header, *shown = ([line[column] for column in filled] for line in (list(timing.HEADER), *cells))
+    meanings = "; ".join(f"{name}: {timing.HEADER[name]}" for name in header if timing.HEADER[name])
+    devices = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
+    text = [f"{meanings}.", f"Medians of {timing.TURNS} turns in one run on {devices}."]
+    if any(row.batch_size for row in rows):
+        text.append(
+            f"Training: {records.NUM_RECORDS:,} x {plans.settings.get('data.num_features')}, {plans.network.hidden} "
+            f"units, {records.NUM_CLASSES} classes, {plans.training.optimizer}, dropout."
+        )
+    if any(row.suite == "shadows" for row in rows) and not importlib.util.find_spec("torch"):
+        text.append("PyTorch is not installed: pip install torch to compare.")
+    return outline.Outline("Speed", header, shown, " ".join(text))

@@ -69,21 +69,6 @@ def make_cases(
     ]
 
 
-def caption(plans: points.Plans) -> str:
-    """Returns what was measured, in words."""
-    devices = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
-    return (
-        "us: microseconds per model and update (per point of a sweep, record of an audit, start of a process); range: "
-        "of the turns; times the first: how many times as fast as the first case of the suite; of ceiling: part of "
-        "what this machine can reach, see docs/performance.md; GB/s: of six passes over the parameters; MiB: of each "
-        "model in training; first call: with compilation; peak: memory of the process so far. "
-        f"{records.NUM_RECORDS:,} x {plans.settings.get('data.num_features')}, {plans.network.hidden} units, "
-        f"{records.NUM_CLASSES} classes, {plans.training.optimizer}, dropout; medians of {timing.TURNS} turns in one "
-        f"run on {devices}. "
-        + ("" if importlib.util.find_spec("torch") else "PyTorch is not installed: pip install torch to compare.")
-    )
-
-
 def make_training(
     plans: points.Plans,
     drawn: records.Records,

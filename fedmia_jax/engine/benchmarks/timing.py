@@ -13,21 +13,21 @@ from fedmia_jax.storage import environment
 
 TURNS = 5
 PEERS = ("PyTorch", "Opacus")  # how the names of cases begin that are not ours
-HEADER = (
-    "suite",
-    "batch",
-    "case",
-    "us",
-    "range",
-    "times the first",
-    "of ceiling",
-    "GFLOP/s",
-    "GB/s",
-    "records/s",
-    "MiB",
-    "first call",
-    "peak",
-)
+HEADER = {  # columns, and what they mean where that needs words
+    "suite": "",
+    "batch": "",
+    "case": "",
+    "us": "microseconds per model and update (per point of a sweep, record of an audit, start of a process)",
+    "range": "of the turns",
+    "times the first": "how many times as fast as the first case of the suite",
+    "of ceiling": "part of what this machine can reach, see docs/performance.md",
+    "GFLOP/s": "of the products of an update",
+    "GB/s": "of six passes over the parameters",
+    "records/s": "",
+    "MiB": "of each model in training",
+    "first call": "with compilation",
+    "peak": "memory of the process so far",
+}
 
 
 @dataclasses.dataclass(frozen=True)
