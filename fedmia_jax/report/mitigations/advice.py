@@ -52,8 +52,8 @@ CLAIMS = (
 RULE = (
     f"Section V of the paper, by levels that lose at most {MOST_LOST:g} points of test accuracy. Supported against a "
     f"view: one of them leaks at least {LEAST:g} less to it than no defence, its paired 95% interval below zero; "
-    "contradicted: all of them leak so much more; else unresolved. Seen is the level that leaks least to the first view "
-    "of a line. Several levels are tried, and each interval stands by itself."
+    "contradicted: all of them leak so much more; else unresolved. Seen is the level that leaks least to the first "
+    "view of a line. Several levels are tried, and each interval stands by itself."
 )
 
 
