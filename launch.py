@@ -163,7 +163,14 @@ def run(values: flags.FlagValues, console: rich.console.Console, *, engine: cont
             results = experiment.run(place, every_run, engine)
             workdir.write_results(results)
             with shown.stage("tables and figures"):
-                report.write(workdir, results, title=title, console=console, swept=swept.names)
+                report.write(
+                    workdir,
+                    results,
+                    title=title,
+                    console=console,
+                    swept=swept.names,
+                    strongest=swept.settings.get("attack.strongest"),
+                )
         except (OSError, KeyboardInterrupt) as error:
             error.add_note(KEPT)
             raise
@@ -189,7 +196,8 @@ def show(values: flags.FlagValues, console: rich.console.Console) -> None:
     workdir = workdirs.Workdir(pathlib.Path(values.workdir))
     about = workdirs.read_config(workdir.path)
     swept = tuple(about["sweep"][0]) if about["sweep"] else ()
-    report.write(workdir, workdir.read_results(), title=about["title"], console=console, swept=swept)
+    named = {"swept": swept, "strongest": about["settings"].get("attack", {}).get("strongest")}
+    report.write(workdir, workdir.read_results(), title=about["title"], console=console, **named)
 
 
 def prepare(values: flags.FlagValues, console: rich.console.Console) -> None:

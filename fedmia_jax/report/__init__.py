@@ -12,6 +12,7 @@ from fedmia_jax.report import adversaries, figures, guarantees, mitigations, pap
 from fedmia_jax.storage import workdir as workdirs
 
 TERMINAL_ROWS = 60  # points of a sweep that the terminal shows; report.md has all
+MOST_POINTS = 60  # of a sweep that have tables of attacks and views of their own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,7 @@ def write(
     title: str,
     console: rich.console.Console,
     swept: Sequence[str] = (),
+    strongest: str | None = None,
 ) -> None:
     """Prints the tables and writes `report.md` and `figures/*.png`.
 
@@ -40,11 +42,12 @@ def write(
       console: the terminal.
       swept: dotted names of the fields that a sweep varied, columns of `results`; with several points there is one
         row for each, and the paper's tables beside it where the points are the paper's.
+      strongest: the attack by which defences are compared, named before anything was run.
     """
     findings = adversaries.read(workdir)
     results = results.filter(pl.col("view") == audit_rows.SNAPSHOT)  # the other views have a page of their own
     if swept and results.select("run_id", *swept).n_unique() > 1:
-        page = _of_points(workdir, findings, results, title=title, swept=swept)
+        page = _of_points(workdir, findings, results, title=title, swept=swept, strongest=strongest)
     elif findings:
         page = _of_adversaries(workdir, findings, results, title=title)
     else:
@@ -86,15 +89,26 @@ def _of_points(
     *,
     title: str,
     swept: Sequence[str],
+    strongest: str | None,
 ) -> _Page:
     """Several points; attacks that compare with references have no centralised baseline, and pages of their own."""
     based = results.filter(pl.col("phase") == "centralised")["attack"].unique().to_list()
     page = _of_sweep(workdir, results.filter(pl.col("attack").is_in(based)), title=title, swept=swept)
-    by_point = adversaries.by_point(findings, swept=swept) if findings else []
-    if findings and mitigations.applies(findings, results, swept):
-        bought, shown, drawn = mitigations.make(workdir, findings, results, title=title, swept=swept)
+    by_point = _of_each(findings, swept=swept) if findings else []
+    if findings and strongest and mitigations.applies(findings, results, swept, strongest):
+        bought, shown, drawn = mitigations.make(
+            workdir, findings, results, title=title, swept=swept, strongest=strongest
+        )
         page = _Page([*bought, *page.sections], shown, [*drawn, *page.pictures])
-    return dataclasses.replace(page, sections=[*page.sections, *(table.to_markdown() for table in by_point)])
+    return dataclasses.replace(page, sections=[*page.sections, *by_point])
+
+
+def _of_each(findings: Mapping[str, pl.DataFrame], *, swept: Sequence[str]) -> list[str]:
+    """What adversaries find at each point, unless there are very many."""
+    count = findings["intervals"]["run_id"].n_unique()
+    if count > MOST_POINTS:
+        return [f"What adversaries find at each of the {count:,} points stands in `intervals.parquet`."]
+    return [table.to_markdown() for table in adversaries.by_point(findings, swept=swept)]
 
 
 def _of_sweep(workdir: workdirs.Workdir, results: pl.DataFrame, *, title: str, swept: Sequence[str]) -> _Page:

@@ -104,3 +104,13 @@ def test_a_run_with_reference_federations_shows_its_adversaries_first(tmp_path):
     assert "Sequential federation" not in printed, "what is on the terminal is about adversaries"
     drawn = ["advantage_network", "attribution", "coalitions", "grid_network", "roc", "trace_network"]
     assert pictures == drawn
+
+
+def test_very_many_points_have_no_tables_of_their_own():
+    pooled = [{"run_id": f"run{i}", "seed": i} | made_up_findings.pooled("stacked", "outsider") for i in range(61)]
+    findings = {"intervals": pl.DataFrame(pooled)}
+    assert report._of_each(findings, swept=("seed",)) == [
+        "What adversaries find at each of the 61 points stands in `intervals.parquet`."
+    ]
+    few = {"intervals": findings["intervals"].filter(pl.col("seed") < 2)}
+    assert len(report._of_each(few, swept=("seed",))) >= 2

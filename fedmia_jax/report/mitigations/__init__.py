@@ -15,9 +15,11 @@ from fedmia_jax.storage import workdir as workdirs
 NAMES = "defense.names"
 
 
-def applies(findings: Mapping[str, pl.DataFrame] | None, results: pl.DataFrame, swept: Sequence[str]) -> bool:
-    """Whether a sweep compares defences, by attacks with references, with a first point that has none."""
-    if not findings or NAMES not in swept or findings["comparisons"].filter("strongest").is_empty():
+def applies(
+    findings: Mapping[str, pl.DataFrame] | None, results: pl.DataFrame, swept: Sequence[str], strongest: str
+) -> bool:
+    """Whether a sweep compares defences, by the strongest attack, with a first point that has none."""
+    if not findings or NAMES not in swept or strongest not in findings["intervals"]["attack"]:
         return False
     return results[NAMES][0] == str(())
 
@@ -29,6 +31,7 @@ def make(
     *,
     title: str,
     swept: Sequence[str],
+    strongest: str,
 ) -> tuple[list[str], list[tables.Table], list[str]]:
     """Makes the frontier of a sweep to which this `applies`.
 
@@ -38,6 +41,7 @@ def make(
       results: the results table, attacks on single snapshots.
       title: what the runs were on.
       swept: dotted names of the fields that the sweep varied.
+      strongest: the attack by which defences are compared.
 
     Returns:
       Sections of `report.md`, tables for the terminal, and names of figures.
@@ -46,6 +50,7 @@ def make(
         findings,
         results,
         swept=swept,
+        strongest=strongest,
         changes=workdir.read_table(workdirs.CHANGES),
         guarantees=workdir.read_table(guarantees.NAME),
     )

@@ -94,6 +94,7 @@ def read(
     results: pl.DataFrame,
     *,
     swept: Sequence[str],
+    strongest: str,
     changes: pl.DataFrame | None = None,
     guarantees: pl.DataFrame | None = None,
 ) -> Levels:
@@ -103,12 +104,12 @@ def read(
       findings: tables of the audits.
       results: rows of attacks on single snapshots; the first attack stands for the paper's.
       swept: dotted names of the fields that differ between points.
+      strongest: the attack by which they are compared.
       changes: differences from the first point.
       guarantees: what defences promise.
     """
-    attack = findings["comparisons"].filter("strongest")["attack"][0]
     of_node = adversaries.single_views(findings["intervals"])
-    of_node = of_node.filter(pl.col("attacked") == "node", pl.col("attack") == attack)
+    of_node = of_node.filter(pl.col("attacked") == "node", pl.col("attack") == strongest)
     views = of_node["view"].unique(maintain_order=True).to_list()
     points: list[Level] = []
     base: dict[str, Any] = {}
@@ -121,8 +122,10 @@ def read(
             None if table is None else table.filter(pl.col("run_id") == run)
             for table in (of_node, changes, guarantees, findings["attribution"])
         ]
-        points.append(_level(values, base, rows, tables_of_run, points[0] if points else None, attack, views))
-    return Levels(points, attack, views, _hidden(findings["comparisons"], results["run_id"][0], attack, _widest(views)))
+        points.append(_level(values, base, rows, tables_of_run, points[0] if points else None, strongest, views))
+    return Levels(
+        points, strongest, views, _hidden(findings["comparisons"], results["run_id"][0], strongest, _widest(views))
+    )
 
 
 def _hidden(compared: pl.DataFrame, run: str, attack: str, widest: str) -> dict[tuple[str, str], Number]:

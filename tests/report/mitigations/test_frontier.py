@@ -58,7 +58,9 @@ def test_a_level_is_what_its_tables_say(results, findings):
     promised = pl.DataFrame(
         {"run_id": ["b", "b"], "epsilon": [3.0, 500.0], "protects": ["a bit of a record", "a record"]}
     )
-    levels = frontier.read(findings, results, swept=SWEPT, changes=changes(), guarantees=promised)
+    levels = frontier.read(
+        findings, results, strongest="sequence_lira", swept=SWEPT, changes=changes(), guarantees=promised
+    )
     without, flips = levels.points
     assert (levels.attack, levels.widest, without.family, without.flags) == (
         "sequence_lira",
@@ -82,13 +84,15 @@ def test_a_level_is_what_its_tables_say(results, findings):
 def test_who_attacks_is_no_part_of_a_defence(results, findings):
     asked = pl.when(pl.col("run_id") == "a").then(pl.lit("('outsider',)")).otherwise(pl.lit("('insider',)"))
     swept = (*SWEPT, "attack.views")
-    levels = frontier.read(findings, results.with_columns(asked.alias("attack.views")), swept=swept)
-    plain = frontier.read(findings, results, swept=SWEPT)
+    levels = frontier.read(
+        findings, results.with_columns(asked.alias("attack.views")), strongest="sequence_lira", swept=swept
+    )
+    plain = frontier.read(findings, results, strongest="sequence_lira", swept=SWEPT)
     assert [(level.label, level.flags) for level in levels.points] == [(lv.label, lv.flags) for lv in plain.points]
 
 
 def test_tables_show_it(results, findings):
-    levels = frontier.read(findings, results, swept=SWEPT, changes=changes())
+    levels = frontier.read(findings, results, strongest="sequence_lira", swept=SWEPT, changes=changes())
     table, changed = shown.to_table(levels, title="made up"), shown.to_changes(levels)
     assert [row[0] for row in table.rows] == ["no defence", "randomised_response flip_probability 0.05"]
     assert "0.40 (0.20-0.80)" in table.rows[1]
@@ -106,22 +110,30 @@ def test_a_level_that_is_called_as_its_defence_is_not_called_so_twice(results, f
         "defense.label_smoothing": pl.col(SWEPT[1]),
         SWEPT[0]: pl.col(SWEPT[0]).replace({"('randomised_response',)": "('label_smoothing',)"}),
     }
-    levels = frontier.read(findings, results.with_columns(**columns), swept=(SWEPT[0], "defense.label_smoothing"))
+    levels = frontier.read(
+        findings,
+        results.with_columns(**columns),
+        strongest="sequence_lira",
+        swept=(SWEPT[0], "defense.label_smoothing"),
+    )
     assert [level.label for level in levels.points] == ["no defence", "label_smoothing 0.05"]
 
 
 def test_a_point_that_exploded_is_left_out(results, findings):
     broken = pl.when(pl.col("run_id") == "b").then(None).otherwise("accuracy")
-    levels = frontier.read(findings, results.with_columns(accuracy=broken), swept=SWEPT)
+    levels = frontier.read(findings, results.with_columns(accuracy=broken), strongest="sequence_lira", swept=SWEPT)
     assert len(levels.points) == 1
 
 
 def test_only_sweeps_over_defences_that_begin_without_one_have_it(results, findings):
-    assert mitigations.applies(findings, results, SWEPT)
-    assert not mitigations.applies(findings, results.reverse(), SWEPT)
-    assert not mitigations.applies(findings, results, SWEPT[1:])
-    assert not mitigations.applies(None, results, SWEPT)
-    assert not mitigations.applies(findings | {"comparisons": findings["comparisons"].clear()}, results, SWEPT)
+    assert mitigations.applies(findings, results, SWEPT, "sequence_lira")
+    assert not mitigations.applies(findings, results.reverse(), SWEPT, "sequence_lira")
+    assert not mitigations.applies(findings, results, SWEPT[1:], "sequence_lira")
+    assert not mitigations.applies(None, results, SWEPT, "sequence_lira")
+    assert not mitigations.applies(findings, results, SWEPT, "stacked")
+    alone = findings | {"comparisons": findings["comparisons"].clear()}  # one view, one attack with references
+    assert mitigations.applies(alone, results, SWEPT, "sequence_lira")
+    assert frontier.read(alone, results, strongest="sequence_lira", swept=SWEPT).attack == "sequence_lira"
 
 
 def test_an_unresolved_number_is_a_dash():
