@@ -109,7 +109,7 @@ def between_views(draws: Iterable[Mapping[str, Any]], pairs: Sequence[Wider]) ->
     table = []
     for attack, cells in _cells(draws).items():
         for pair in pairs:
-            made = _difference(cells.get(pair.view, {}), cells.get(pair.other, {}))
+            made = _difference(*_of_shared_nodes(cells.get(pair.view, {}), cells.get(pair.other, {})))
             if made:
                 head = {"attack": attack, "view": pair.view, "other_attack": attack, "other_view": pair.other}
                 table.append(head | {"sees": pair.sees, "strongest": False} | made)
@@ -127,7 +127,7 @@ def between_attacks(draws: Iterable[Mapping[str, Any]], strongest: str) -> list[
     for view, cells in by_attack.pop(strongest, {}).items():
         for other, by_view in by_attack.items():
             alike = {node: cell for node, cell in by_view.get(view, {}).items() if _alike(cells.get(node), cell)}
-            made = _difference(cells, alike)
+            made = _difference(*_of_shared_nodes(cells, alike))
             if made:
                 head = {"attack": strongest, "view": view, "other_attack": other, "other_view": view}
                 table.append(head | {"sees": None, "strongest": True} | made)
@@ -136,6 +136,9 @@ def between_attacks(draws: Iterable[Mapping[str, Any]], strongest: str) -> list[
 
 def between_points(draws: Iterable[Mapping[str, Any]], first: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Returns what every attack says more at one point of a sweep than at another, a row for each attack and view.
+
+    Points may have other numbers of nodes, and then a node is not the same at both: the mean over all nodes of one is
+    compared with the mean over all of the other.
 
     Args:
       draws: rows of one point.
@@ -147,7 +150,7 @@ def between_points(draws: Iterable[Mapping[str, Any]], first: Iterable[Mapping[s
         of_first = others.get(attack, {})
         for view, cells in by_view.items():
             other = view if view in of_first else views.unprotected(view)
-            made = _difference(cells, of_first.get(other, {}))
+            made = _difference(list(cells.values()), list(of_first.get(other, {}).values()))
             if made:
                 table.append({"attack": attack, "view": view, "other_view": other} | made)
     return table
@@ -241,20 +244,25 @@ def _alike(first: Cell | None, second: Cell) -> bool:
     return first is not None and first.parties == second.parties
 
 
-def _difference(first: Mapping[str, Cell], second: Mapping[str, Cell]) -> dict[str, Any]:
-    """The numbers of a row, means over the nodes that both have; empty where there are none.
+def _of_shared_nodes(first: Mapping[str, Cell], second: Mapping[str, Cell]) -> tuple[list[Cell], list[Cell]]:
+    """The cells of the nodes that both have."""
+    both = [node for node in first if node in second]
+    return [first[node] for node in both], [second[node] for node in both]
+
+
+def _difference(first: Sequence[Cell], second: Sequence[Cell]) -> dict[str, Any]:
+    """The numbers of a row, from means over nodes; empty where there are none.
 
     As in `pooling`, a rate must allow one false alarm, and for an interval several of different records, under both.
     """
-    both = [node for node in first if node in second]
-    if not both:
+    sides = first, second
+    if not all(sides):
         return {}
-    sides = [[side[node] for node in both] for side in (first, second)]
     means = [resampling.average([cell.numbers for cell in cells]) for cells in sides]
     apart = resampling.Resampled(*(one - other for one, other in zip(*means, strict=True)))
     alarms = np.min([np.mean([cell.alarms for cell in cells], axis=0) for cells in sides], axis=0)
     trials = max(cell.members for cells in sides for cell in cells)
-    row: dict[str, Any] = {"nodes": len(both)}
+    row: dict[str, Any] = {"nodes": len(first)}
     for place, (number, variance) in enumerate(zip(coalitions.NUMBERS, resampling.variances(apart), strict=True)):
         columns, value = number_columns(number), float(apart.value[place])
         share = float(means[0].value[place])

@@ -98,6 +98,17 @@ def test_points_are_compared_attack_by_attack_as_attacks_are(simulated):
     assert comparisons.between_points(point, []) == []
 
 
+def test_points_with_other_numbers_of_nodes_are_compared_by_all_of_their_own(simulated):
+    """A node of many is not the node of the same name among few."""
+    _, _, (one, other), draws = simulated
+    point = [row | {"attack": "a"} for row in draws if row["attack"] == "a" and row["attacked"] != "N1"]
+    first = [row | {"attack": "a"} for row in draws if row["attack"] == "b"]
+    (row,) = comparisons.between_points(point, first)
+    means = [np.mean([each.auc for each in measured]) for measured in (one.measured[1:], other.measured)]
+    assert row["nodes"] == len(one.measured) - 1
+    assert row["auc_difference"] == pytest.approx(means[0] - means[1], abs=1e-6)
+
+
 @pytest.mark.parametrize("ending", ["_unordered", "_secure"])
 def test_a_view_that_the_first_point_lacks_is_compared_with_the_same_without_protection(simulated, ending):
     _, _, _, draws = simulated
