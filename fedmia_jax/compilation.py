@@ -16,7 +16,8 @@ from typing import Any
 
 import jax
 
-MOST_PROGRAMS = 1_000  # that are ready at the same time, about
+OFTEN = 200  # programs that are compiled between two looks at the memory maps
+MAPS = "/proc/self/maps", "/proc/sys/vm/max_map_count"  # where Linux says which there are, and how many there may be
 COMPILED = "/jax/core/compile/backend_compile_duration"  # also of a program that was found in a cache on disk
 Runner = Callable[[jax.stages.Wrapped, tuple[Any, ...], Mapping[str, Any]], Any]
 
@@ -34,7 +35,7 @@ class Target:
     run: Runner
 
 
-_made: list[str] = []  # names of the programs that are ready
+_made: list[str] = []  # names of the programs since the last look
 _target: contextvars.ContextVar[Target | None] = contextvars.ContextVar("target", default=None)
 
 
@@ -71,11 +72,27 @@ def using(target: Target) -> Iterator[None]:
         _target.reset(token)
 
 
-def make_room(most: int = MOST_PROGRAMS) -> None:
-    """Forgets all compiled programs where there are very many; what is called again is compiled again."""
-    if len(_made) > most:
-        _made.clear()
+def make_room(most: float = 0.5, *, often: int = OFTEN) -> None:
+    """Forgets all compiled programs where they take too many memory maps; what is called again is compiled again.
+
+    Args:
+      most: share of the maps that a process may have.
+      often: programs that are compiled between two looks.
+    """
+    if len(_made) < often:
+        return
+    _made.clear()
+    if _maps_taken() > most:
         jax.clear_caches()
+
+
+def _maps_taken() -> float:
+    """The share of its memory maps that this process has; nothing where there is no such limit."""
+    try:
+        with open(MAPS[0]) as taken, open(MAPS[1]) as limit:
+            return sum(1 for _ in taken) / int(limit.read())
+    except OSError:
+        return 0.0
 
 
 def _note(event: str, duration_secs: float, **kwargs: Any) -> None:

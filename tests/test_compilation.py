@@ -1,10 +1,12 @@
 """The door between functions and compiled programs."""
 
+import gc
 import pathlib
 import threading
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from fedmia_jax import compilation
 
@@ -38,15 +40,31 @@ def test_a_target_gets_all_calls_of_its_thread_and_no_other():
 
 def test_programs_are_forgotten_where_there_are_very_many_and_compiled_again(compilations):
     program = compilation.jit(lambda value: 3 * value)
-    compilation.make_room(0)
+    compilation.make_room(0, often=0)
     with compilations() as names:
         assert program(jnp.float32(3)) == 9
-        compilation.make_room(1_000_000)
+        compilation.make_room(often=0)  # few maps
+        compilation.make_room(0)  # few programs
         assert program(jnp.float32(4)) == 12
         first = len(names)
-        compilation.make_room(0)
+        compilation.make_room(0, often=0)
         assert program(jnp.float32(5)) == 15
     assert len(names) > first > 0
+
+
+@pytest.mark.skipif(not pathlib.Path(compilation.MAPS[0]).exists(), reason="Linux has this limit")
+def test_programs_take_memory_maps_which_are_free_again():
+    """What a process would be aborted for."""
+    before = compilation._maps_taken()
+    programs = [compilation.jit(lambda value, number=number: jnp.sin(number * value)) for number in range(20)]
+    for program in programs:
+        program(jnp.ones(3)).block_until_ready()
+    taken = compilation._maps_taken()
+    assert taken > before
+    compilation.make_room(0, often=0)
+    gc.collect()
+    assert compilation._maps_taken() < taken
+    assert compilation._maps_taken() < 1
 
 
 def test_nothing_is_compiled_by_another_door():

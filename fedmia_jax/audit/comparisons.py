@@ -138,7 +138,7 @@ def between_points(draws: Iterable[Mapping[str, Any]], first: Iterable[Mapping[s
     """Returns what every attack says more at one point of a sweep than at another, a row for each attack and view.
 
     Points may have other numbers of nodes, and then a node is not the same at both: the mean over all nodes of one is
-    compared with the mean over all of the other.
+    compared with the mean over all of the other; `nodes` counts those of `draws`.
 
     Args:
       draws: rows of one point.

@@ -188,7 +188,7 @@ def test_what_was_measured_is_told(monkeypatch):
     assert len(table.rows) == 1
     assert len(table.header) == len(table.rows[0])
     assert "Medians of 2 turns in one run" in table.caption
-    assert "Training: 257 x 10, 4 units, 100 classes, adam, dropout." in table.caption
+    assert "Training: 10 features, 4 units, 100 classes, adam, dropout." in table.caption
     assert "of ceiling" not in table.caption  # which nobody measured
     assert "pip install torch" in table.caption
 

@@ -53,7 +53,8 @@ def run(plans: points.Plans, names: Sequence[str], console: rich.console.Console
     rows = []
     for name in names:
         for suite in SUITES[name](plans):
-            with console.status(f"{suite.name}: {suite.turns or timing.TURNS} turns of {len(suite.cases)} cases"):
+            turns = timing.TURNS if suite.turns is None else suite.turns
+            with console.status(f"{suite.name}: {turns} turns of {len(suite.cases)} cases"):
                 rows += timing.measure(suite)
     return rows
 
@@ -65,11 +66,13 @@ def explain(rows: Sequence[timing.Row], plans: points.Plans) -> outline.Outline:
     header, *shown = ([line[column] for column in filled] for line in (list(timing.HEADER), *cells))
     meanings = "; ".join(f"{name}: {timing.HEADER[name]}" for name in header if timing.HEADER[name])
     devices = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
-    text = [f"{meanings}.", f"Medians of {timing.TURNS} turns in one run on {devices}."]
+    turns = sorted({len(row.seconds) for row in rows})
+    told = " or ".join(map(str, turns)) + (" turns" if turns[-1:] != [1] else " turn")
+    text = [f"{meanings}.", f"Medians of {told} in one run on {devices}."]
     if any(row.batch_size for row in rows):
         text.append(
-            f"Training: {records.NUM_RECORDS:,} x {plans.settings.get('data.num_features')}, {plans.network.hidden} "
-            f"units, {records.NUM_CLASSES} classes, {plans.training.optimizer}, dropout."
+            f"Training: {plans.settings.get('data.num_features')} features, {plans.network.hidden} units, "
+            f"{records.NUM_CLASSES} classes, {plans.training.optimizer}, dropout."
         )
     if any(row.suite == "shadows" for row in rows) and not importlib.util.find_spec("torch"):
         text.append("PyTorch is not installed: pip install torch to compare.")

@@ -74,7 +74,7 @@ class Suite:
       batch_size: records of a step.
       ceiling: of a step, measured beside the cases; None where not known.
       together: whether all cases are there at once and take turns; else each is made, measured and freed.
-      turns: after the first call; None for `TURNS`.
+      turns: after the first call; None for `TURNS`. With 0 the first call is all that is measured.
     """
 
     name: str
@@ -156,10 +156,12 @@ def measure(suite: Suite) -> list[Row]:
     for cases in [suite.cases] if suite.together else [[case] for case in suite.cases]:
         calls = {case.name: case.make() for case in cases}
         firsts |= {name: seconds_of(call) for name, call in calls.items()}
-        for _ in range(suite.turns or TURNS):
+        for _ in range(TURNS if suite.turns is None else suite.turns):
             for case in cases:
                 turns[case.name].append(seconds_of(calls[case.name]) / case.steps)
             floors += [suite.ceiling.floor()] if suite.ceiling else []
+        if suite.turns == 0:
+            turns |= {case.name: [firsts[case.name] / case.steps] for case in cases}
         peaks |= {case.name: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 for case in cases}
     medians = {name: statistics.median(seconds) for name, seconds in turns.items()}
     device = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
