@@ -12,7 +12,7 @@ import rich.console
 
 from fedmia_jax import errors
 from fedmia_jax.audit import blocks
-from fedmia_jax.config import parsing
+from fedmia_jax.config import parsing, schema
 from fedmia_jax.engine import benchmarks
 from fedmia_jax.engine.benchmarks import (
     attacks,
@@ -71,6 +71,11 @@ def test_a_step_computes_its_products_and_moves_its_parameters_six_times():
     forward = 2 * 64 * (features * hidden + hidden * classes)
     assert found.flops == 2 * forward + 2 * 64 * hidden * classes
     assert found.moved_nbytes == 6 * 4 * (features * hidden + hidden + hidden * classes + classes)
+
+
+def test_without_moments_there_is_no_such_floor():
+    settings = schema.Settings(tuple((dict(PLANS.settings.flat) | {"training.optimizer": "sgd"}).items()))
+    assert ceiling.make_ceiling(points.Plans(settings), 1) is None
 
 
 def test_cases_of_a_suite_that_are_not_there_together_are_made_one_after_the_other():

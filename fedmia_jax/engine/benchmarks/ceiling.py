@@ -21,10 +21,11 @@ def make_ceiling(plans: points.Plans, batch_size: int) -> timing.Ceiling | None:
     """Returns the floors of a step of one model, all devices at work, and what it computes and moves at least.
 
     Args:
-      plans: the number of features and the network; None for one that is not the package's own.
+      plans: the number of features, network and optimizer; None for a network that is not the package's own, or
+        another optimizer than Adam, which has no moments to move.
       batch_size: records of a step.
     """
-    if plans.network.name != "mlp":
+    if plans.network.name != "mlp" or plans.training.optimizer != "adam":
         return None
     sizes = batch_size, plans.settings.get("data.num_features"), plans.network.hidden, records.NUM_CLASSES
     _, features, hidden, classes = sizes
