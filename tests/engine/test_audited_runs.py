@@ -15,7 +15,7 @@ from fedmia_jax.audit import api
 from fedmia_jax.config import parsing
 from fedmia_jax.defenses import answers
 from fedmia_jax.engine import audits, collection
-from fedmia_jax.engine.plans import planning
+from fedmia_jax.engine.plans import planning, runs
 from fedmia_jax.learning import networks
 from fedmia_jax.storage import artifacts, workdir
 
@@ -105,7 +105,7 @@ def test_points_on_the_same_records_are_compared_with_the_first(finished):
     assert set(changes["attack"]) == set(NAMES) - {"loss"}
     assert set(changes["view"]) == set(VIEWS) - {"all_coalitions:2"}
     assert changes["auc_difference"].to_list() == [0.0] * changes.height
-    assert changes["run_id"].to_list() == [collection.run_id(finished.runs[0])] * changes.height
+    assert changes["run_id"].to_list() == [runs.run_id(finished.runs[0])] * changes.height
     fewer = collection.tabulate_changes([(finished.runs, audited), (finished.runs[:1], audited)])
     assert fewer.is_empty()
     assert fewer.schema == changes.schema
