@@ -3,7 +3,7 @@
 Everything that is compiled goes through `jit`. A program is run where the process is, unless a `Target` is in use:
 then it is handed to the target instead, which may compile it for a machine that is not there.
 
-JAX keeps every compiled program. On a CPU each takes some twenty of the 65,530 memory maps that Linux gives a process,
+JAX keeps every compiled program. On a CPU each takes ten or so of the 65,530 memory maps that Linux gives a process,
 which is aborted where it asks for more: `make_room` forgets them in time.
 """
 
