@@ -16,9 +16,7 @@ from typing import Any
 
 import jax
 
-OFTEN = 200  # programs that are compiled between two looks at the memory maps
 MAPS = "/proc/self/maps", "/proc/sys/vm/max_map_count"  # where Linux says which there are, and how many there may be
-COMPILED = "/jax/core/compile/backend_compile_duration"  # also of a program that was found in a cache on disk
 Runner = Callable[[jax.stages.Wrapped, tuple[Any, ...], Mapping[str, Any]], Any]
 
 
@@ -35,7 +33,6 @@ class Target:
     run: Runner
 
 
-_made: list[str] = []  # names of the programs since the last look
 _target: contextvars.ContextVar[Target | None] = contextvars.ContextVar("target", default=None)
 
 
@@ -72,16 +69,14 @@ def using(target: Target) -> Iterator[None]:
         _target.reset(token)
 
 
-def make_room(most: float = 0.5, *, often: int = OFTEN) -> None:
+def make_room(most: float = 0.5) -> None:
     """Forgets all compiled programs where they take too many memory maps; what is called again is compiled again.
+
+    Looking takes half a millisecond, and some ten where there are very many.
 
     Args:
       most: share of the maps that a process may have.
-      often: programs that are compiled between two looks.
     """
-    if len(_made) < often:
-        return
-    _made.clear()
     if _maps_taken() > most:
         jax.clear_caches()
 
@@ -93,13 +88,3 @@ def _maps_taken() -> float:
             return sum(1 for _ in taken) / int(limit.read())
     except OSError:
         return 0.0
-
-
-def _note(event: str, duration_secs: float, **kwargs: Any) -> None:
-    """Counts a program that has been compiled."""
-    del duration_secs
-    if event == COMPILED:
-        _made.append(str(kwargs.get("fun_name", "")))
-
-
-jax.monitoring.register_event_duration_secs_listener(_note)

@@ -40,14 +40,13 @@ def test_a_target_gets_all_calls_of_its_thread_and_no_other():
 
 def test_programs_are_forgotten_where_there_are_very_many_and_compiled_again(compilations):
     program = compilation.jit(lambda value: 3 * value)
-    compilation.make_room(0, often=0)
+    compilation.make_room(0)
     with compilations() as names:
         assert program(jnp.float32(3)) == 9
-        compilation.make_room(often=0)  # few maps
-        compilation.make_room(0)  # few programs
+        compilation.make_room()  # few maps
         assert program(jnp.float32(4)) == 12
         first = len(names)
-        compilation.make_room(0, often=0)
+        compilation.make_room(0)
         assert program(jnp.float32(5)) == 15
     assert len(names) > first > 0
 
@@ -61,7 +60,7 @@ def test_programs_take_memory_maps_which_are_free_again():
         program(jnp.ones(3)).block_until_ready()
     taken = compilation._maps_taken()
     assert taken > before
-    compilation.make_room(0, often=0)
+    compilation.make_room(0)
     gc.collect()
     assert compilation._maps_taken() < taken
     assert compilation._maps_taken() < 1

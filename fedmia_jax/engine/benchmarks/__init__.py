@@ -7,7 +7,6 @@ compilation apart. A peer is measured only after it has been seen to reach the l
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 
-import jax
 import rich.console
 
 from fedmia_jax import errors
@@ -53,8 +52,7 @@ def run(plans: points.Plans, names: Sequence[str], console: rich.console.Console
     rows = []
     for name in names:
         for suite in SUITES[name](plans):
-            turns = timing.TURNS if suite.turns is None else suite.turns
-            with console.status(f"{suite.name}: {turns} turns of {len(suite.cases)} cases"):
+            with console.status(f"{suite.name}: {suite.num_turns} turns of {len(suite.cases)} cases"):
                 rows += timing.measure(suite)
     return rows
 
@@ -65,10 +63,9 @@ def explain(rows: Sequence[timing.Row], plans: points.Plans) -> outline.Outline:
     filled = [column for column in range(len(timing.HEADER)) if any(line[column] for line in cells)]
     header, *shown = ([line[column] for column in filled] for line in (list(timing.HEADER), *cells))
     meanings = "; ".join(f"{name}: {timing.HEADER[name]}" for name in header if timing.HEADER[name])
-    devices = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
     turns = sorted({len(row.seconds) for row in rows})
     told = " or ".join(map(str, turns)) + (" turns" if turns[-1:] != [1] else " turn")
-    text = [f"{meanings}.", f"Medians of {told} in one run on {devices}."]
+    text = [f"{meanings}.", f"Medians of {told} in one run on {rows[0].device}."]
     if any(row.batch_size for row in rows):
         text.append(
             f"Training: {plans.settings.get('data.num_features')} features, {plans.network.hidden} units, "

@@ -84,6 +84,11 @@ class Suite:
     together: bool = True
     turns: int | None = None
 
+    @property
+    def num_turns(self) -> int:
+        """Turns after the first call."""
+        return TURNS if self.turns is None else self.turns
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -156,11 +161,11 @@ def measure(suite: Suite) -> list[Row]:
     for cases in [suite.cases] if suite.together else [[case] for case in suite.cases]:
         calls = {case.name: case.make() for case in cases}
         firsts |= {name: seconds_of(call) for name, call in calls.items()}
-        for _ in range(TURNS if suite.turns is None else suite.turns):
+        for _ in range(suite.num_turns):
             for case in cases:
                 turns[case.name].append(seconds_of(calls[case.name]) / case.steps)
             floors += [suite.ceiling.floor()] if suite.ceiling else []
-        if suite.turns == 0:
+        if not suite.num_turns:
             turns |= {case.name: [firsts[case.name] / case.steps] for case in cases}
         peaks |= {case.name: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 for case in cases}
     medians = {name: statistics.median(seconds) for name, seconds in turns.items()}
