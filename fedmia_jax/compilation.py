@@ -12,11 +12,12 @@ import contextvars
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
 MAPS = "/proc/self/maps", "/proc/sys/vm/max_map_count"  # where Linux says which there are, and how many there may be
+TreeT = TypeVar("TreeT")
 Runner = Callable[[jax.stages.Wrapped, tuple[Any, ...], Mapping[str, Any]], Any]
 
 
@@ -51,6 +52,11 @@ def jit(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         return program(*args, **static) if target is None else target.run(program, args, static)
 
     return call
+
+
+def put(tree: TreeT, sharding: jax.sharding.Sharding) -> TreeT:
+    """Returns arrays where a program is to find them; as they are, where it is made for another machine."""
+    return jax.device_put(tree, sharding) if _target.get() is None else tree
 
 
 def platform() -> str:

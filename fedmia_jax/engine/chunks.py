@@ -1,18 +1,16 @@
 """Units of work -> groups of equal static shape -> chunks that fit the memory, and who computes them when.
 
 A group is one compiled program. Where it has enough units its chunks are split over all devices, one chunk after the
-other; groups that cannot fill the machine run side by side, each on a device of its own.
+other; groups that cannot fill the machine run side by side, each on a device of its own. On an accelerator chunks that
+differ in their number of classes alone make a bundle, which trains as one, see `joining.py`.
 """
 
-import concurrent.futures
 import dataclasses
-import queue
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import jax
-
 MOST_IDLE = 0.1  # of the devices' time, before a group is given one device rather than all
+MOST_FILLED = 1.5  # memory of a bundle, over that of its chunks by themselves
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,6 +20,9 @@ class Unit:
     Attributes:
       fingerprint: of all that the outcome depends on.
       static: what decides shapes and trip counts; units of equal `static` run as one program.
+      but_classes: equal for units that differ in labels and number of classes alone, and may train as one on an
+        accelerator; None for those that may not.
+      num_classes: K.
       task: what to do.
       steps: model updates, or an equivalent, for plans and bars.
       nbytes: memory while it is in work, in bytes.
@@ -40,12 +41,22 @@ class Unit:
     steps: float
     nbytes: int
     fixed_nbytes: int = 0
+    but_classes: Hashable = None
+    num_classes: int = 0
     kept_nbytes: int = 0
     most: int = 0
     alone: bool = False
     beside: bool = False
     num_models: int = 0
     shown: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Bundle:
+    """Chunks that train as one, by the program for this many models of this many classes, whoever of them is left."""
+
+    num_classes: int
+    size: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,6 +67,7 @@ class Chunk:
     size: int
     wide: bool  # on all devices
     group: tuple[Unit, ...]  # all units of its group
+    bundle: Bundle | None = None  # that it is part of
 
     @property
     def rows(self) -> list[int]:
@@ -90,7 +102,7 @@ def make_groups(units: Sequence[Unit]) -> list[list[Unit]]:
     return list(groups.values())
 
 
-def make_chunks(units: Sequence[Unit], *, num_devices: int, budget: int) -> list[Chunk]:
+def make_chunks(units: Sequence[Unit], *, num_devices: int, budget: int, bundles: bool = False) -> list[Chunk]:
     """Cuts groups into chunks of equal size.
 
     The composition depends on the units, the devices and the budget only, so that an interrupted run goes on with
@@ -100,6 +112,7 @@ def make_chunks(units: Sequence[Unit], *, num_devices: int, budget: int) -> list
       units: what to do, every unit once.
       num_devices: devices that work side by side.
       budget: bytes for all of them together.
+      bundles: chunks on all devices are bundled where that fits.
 
     Returns:
       The chunks, those on all devices first.
@@ -112,7 +125,32 @@ def make_chunks(units: Sequence[Unit], *, num_devices: int, budget: int) -> list
         alone = any(group is other for other in narrow)
         cut = _cut(group, num_devices=1 if alone else num_devices, budget=budget // (num_devices if alone else 1))
         (single if alone else wide).extend(cut)
-    return wide + single
+    return (_bundle(wide, num_devices=num_devices, budget=budget) if bundles else wide) + single
+
+
+def _bundle(chunks: Sequence[Chunk], *, num_devices: int, budget: int) -> list[Chunk]:
+    """The chunks, those that may train as one in bundles that fit the memory, as long as little is filled up."""
+    bundled: list[list[Chunk]] = []
+    for chunk in chunks:
+        kind = chunk.group[0].but_classes
+        alike = [each for each in bundled if kind is not None and each[0].group[0].but_classes == kind]
+        if alike and _fit_together([*alike[-1], chunk], num_devices=num_devices, budget=budget):
+            alike[-1].append(chunk)
+        else:
+            bundled.append([chunk])
+    made: dict[Chunk, Chunk] = {}
+    for each in bundled:
+        if len(each) > 1:
+            bundle = Bundle(max(chunk.group[0].num_classes for chunk in each), sum(chunk.size for chunk in each))
+            made |= {chunk: dataclasses.replace(chunk, bundle=bundle) for chunk in each}
+    return [made.get(chunk, chunk) for chunk in chunks]
+
+
+def _fit_together(chunks: Sequence[Chunk], *, num_devices: int, budget: int) -> bool:
+    """Whether chunks may be one bundle, where every model takes what one of the most classes takes."""
+    nbytes = sum(chunk.size for chunk in chunks) * max(unit.nbytes for chunk in chunks for unit in chunk.units)
+    fixed = num_devices * sum(chunk.group[0].fixed_nbytes for chunk in chunks)
+    return nbytes + fixed <= budget and nbytes <= MOST_FILLED * sum(chunk.nbytes for chunk in chunks)
 
 
 def _narrow(groups: Sequence[Sequence[Unit]], *, num_devices: int, budget: int) -> list[Sequence[Unit]]:
@@ -151,50 +189,3 @@ def _cut(group: Sequence[Unit], *, num_devices: int, budget: int) -> list[Chunk]
         Chunk(tuple(group[first : first + size]), size, num_devices > 1, tuple(group))
         for first in range(0, len(group), size)
     ]
-
-
-def run_chunks(
-    chunks: Sequence[Chunk],
-    compute: Callable[[Chunk, tuple[jax.Device, ...]], None],
-    devices: tuple[jax.Device, ...],
-    *,
-    on_failure: Callable[[], None],
-) -> None:
-    """Computes all chunks, wide ones in turn, the others side by side, the longest first.
-
-    Args:
-      chunks: what to compute.
-      compute: does one chunk on some devices.
-      devices: all devices.
-      on_failure: called as soon as one chunk has failed, so that those beside it can stop.
-
-    Raises:
-      Whatever `compute` raised first.
-    """
-    for chunk in chunks:
-        if chunk.wide or len(devices) == 1:
-            compute(chunk, devices)
-    single = sorted((chunk for chunk in chunks if not chunk.wide), key=lambda chunk: -chunk.steps)
-    if len(devices) == 1 or not single:
-        return
-    free: queue.SimpleQueue[jax.Device] = queue.SimpleQueue()
-    for device in devices:
-        free.put(device)
-
-    def take(chunk: Chunk) -> None:
-        device = free.get()
-        try:
-            compute(chunk, (device,))
-        finally:
-            free.put(device)
-
-    pool = concurrent.futures.ThreadPoolExecutor(len(devices))
-    waiting = [pool.submit(take, chunk) for chunk in single]
-    try:
-        for future in concurrent.futures.as_completed(waiting):
-            future.result()
-    except BaseException as error:
-        on_failure()  # those at work end at their next segment; the folder is theirs until then
-        pool.shutdown(wait=not isinstance(error, KeyboardInterrupt), cancel_futures=True)
-        raise
-    pool.shutdown()

@@ -31,7 +31,7 @@ def train(
     run, epochs = models[0].run, models[0].epochs
     sizes = [len(unit.task.rows) for unit in chunk.group]
     batches = [-(-size // run.plans.training.batch_size) for size in sizes]
-    trainer = programs.make_train(run.learning, devices=devices, skip_empty=min(batches) < max(batches))
+    trainer = place.join(programs.make_train(run.learning, devices=devices, skip_empty=min(batches) < max(batches)))
     records = place.records(run.dataset, devices)
     shards = pools.pad([model.rows for model in models], least=max(sizes))
     keys = jnp.stack([model.run.key(model.purpose, model.number) for model in models])

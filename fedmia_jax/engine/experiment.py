@@ -79,7 +79,7 @@ def check_distinct(every_run: Sequence[runs.Run]) -> None:
 
 def chunks_of(place: lab.Lab, units: Sequence[chunks.Unit]) -> list[chunks.Chunk]:
     """Returns the chunks of a kind's units."""
-    return chunks.make_chunks(units, num_devices=len(place.devices), budget=place.budget)
+    return chunks.make_chunks(units, num_devices=len(place.devices), budget=place.budget, bundles=place.bundles)
 
 
 def first_chunks(place: lab.Lab, units: Sequence[chunks.Unit]) -> list[chunks.Chunk]:

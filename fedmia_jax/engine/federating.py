@@ -190,20 +190,22 @@ def _run_federations(
     run = stack.every_run[0]
     plans, rounds = run.plans, run.plans.rounds
     batches = np.concatenate([-(-plans.trained(shards).sizes // plans.training.batch_size) for shards in stack.group])
-    federation = programs.make_federate(
-        run.learning,
-        rounds.kind,
-        options.static(plans.protocol_options),
-        devices=devices,
-        skip_empty=bool(batches.min() < batches.max()),
+    federation = place.join(
+        programs.make_federate(
+            run.learning,
+            rounds.kind,
+            options.static(plans.protocol_options),
+            devices=devices,
+            skip_empty=bool(batches.min() < batches.max()),
+        )
     )
     records, models = place.records(run.dataset, devices), stack.models()
     orders = np.stack(stack.orders)
 
     def play(state: Any, cycle: int) -> tuple[Any, Any]:
-        order = orders[:, cycle : cycle + 1]
+        now = dataclasses.replace(models, order=orders[:, cycle : cycle + 1])
         final = cycle + 1 == rounds.cycles
-        state, snapshots, finite = federation.advance(records, state, models, order, rounds.local_epochs, cycle, final)
+        state, snapshots, finite = federation.advance(records, state, now, (rounds.local_epochs, cycle, final))
         _check_snapshots(place, chunk, stack, cycle, np.asarray(finite, bool))
         return state, snapshots
 

@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from fedmia_jax import errors, types
+from fedmia_jax import compilation, errors, types
 from fedmia_jax.data import dataset as datasets
-from fedmia_jax.engine import parallel, progress
+from fedmia_jax.engine import parallel, programs, progress
 from fedmia_jax.storage import workdir as workdirs
 
 
@@ -29,6 +29,8 @@ class Lab:
       keep: what of the outcomes stays, see `retention.py`.
       strict: what goes non-finite ends the run, rather than leaving its numbers empty.
       stop: set when work at other chunks has failed.
+      bundles: chunks that differ in their number of classes alone train as one; an accelerator takes no longer for it.
+      join: `join(trainer)` returns programs that train a chunk beside others of its bundle, see `joining.py`.
       placed: arrays on devices, by fingerprint and device.
       warned: what a warning was about.
     """
@@ -41,6 +43,8 @@ class Lab:
     keep: str = "all"
     strict: bool = True
     stop: threading.Event = dataclasses.field(default_factory=threading.Event)
+    bundles: bool = dataclasses.field(default_factory=lambda: compilation.platform() != "cpu")
+    join: Callable[[programs.Programs], programs.Programs] = lambda trainer: trainer
     placed: dict[Any, jax.Array] = dataclasses.field(default_factory=dict)
     warned: set[Hashable] = dataclasses.field(default_factory=set)
 

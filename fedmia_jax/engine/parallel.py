@@ -59,6 +59,9 @@ def make_parallel(fn: Callable[..., Any], *, devices: Sequence[jax.Device] | Non
             batched = jax.tree.map(
                 lambda leaf: leaf[np.minimum(np.arange(num_models + padding), num_models - 1)], batched
             )
+        mesh = jax.sharding.Mesh(np.array(devices[:num_devices]), (AXIS,))
+        # Arrays of the host and those that a program has left would otherwise have programs each.
+        batched = compilation.put(batched, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS)))
         with jax.default_device(devices[0]):
             result = compiled(shared, batched, num_devices=num_devices, static=tuple(sorted(static.items())))
         return jax.tree.map(lambda leaf: leaf[:num_models], result) if padding else result

@@ -51,6 +51,21 @@ class Learning:
     defences: defenses.Chosen
     num_features: int
 
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.network.num_classes
+
+    @property
+    def mixes_classes(self) -> bool:
+        """Whether a model trains the same beside models of more classes; see `networks.answers_apart`."""
+        fast = self.steps.optimizer == "sgd" and self.steps.batch_size == 1  # knows no answers without a chance
+        return networks.answers_apart(self.network) and not self.defences.names and not fast
+
+    def widened(self, num_classes: int) -> "Learning":
+        """Returns the same with a network of so many classes."""
+        return dataclasses.replace(self, network=self.network.clone(num_classes=num_classes))
+
     def make_start(self, defended: defenses_contract.Defended) -> training.StartFn:
         """Returns `start(key)` of one model."""
         init_fn = networks.make_init(self.network, num_features=self.num_features)
@@ -77,13 +92,29 @@ class Models:
     shard: types.Shard  # leaves [S, n], or [S, N, n] of federations
     hyper: types.Hyper
     key: jax.Array
+    order: types.Array | None = None  # i32[S, 1, N], who trains when in a cycle of a federation
+    labels: types.Array | None = None  # i32[S], which labels are a model's own, where records have several
 
 
 class Programs(NamedTuple):
-    """The compiled programs of one group: they take S models, and are compiled once for each S and shape."""
+    """The compiled programs of one group: they take S models, and are compiled once for each S and shape.
 
-    start: Callable[..., Any]
-    advance: Callable[..., Any]
+    Attributes:
+      start: `start(keys) -> state`.
+      advance: `advance(records, state, models, step) -> (state, ..)` for one stretch of training, `step` numbers that
+        all models share. Labels of `records` are i32[M], or i32[L, M] where `models` says whose are whose.
+      learning: what they train.
+      state: shapes of `start`'s result for one model.
+      params: shapes of its parameters.
+      widen: `widen(num_classes)` returns the same programs for networks of so many classes.
+    """
+
+    start: Callable[[jax.Array], Any]
+    advance: Callable[[types.Records, Any, Models, tuple[Any, ...]], Any]
+    learning: Learning
+    state: Any
+    params: types.Params
+    widen: Callable[[int], "Programs"]
 
 
 START, TRAIN, RECORD, PUBLISH = 0, 1, 2, 3  # what a model's key is folded with for each of its streams
@@ -99,8 +130,7 @@ def make_train(learning: Learning, *, devices: tuple[jax.Device, ...], skip_empt
       skip_empty: see `training.make_fit`.
 
     Returns:
-      `start(keys) -> state` and `advance(records, state, models, epochs) -> (state, finite bool[S])` where `epochs` is
-      (first, end).
+      `advance(records, state, models, (first, end)) -> (state, finite bool[S])` trains epochs.
     """
     defended = learning.defences.make()
     start_fn = learning.make_start(defended)
@@ -109,19 +139,44 @@ def make_train(learning: Learning, *, devices: tuple[jax.Device, ...], skip_empt
     def advance_model(shared: tuple[types.Records, Any], inputs: tuple[Any, Models]) -> tuple[Any, jax.Array]:
         (records, epochs), (state, model) = shared, inputs
         keys = [jax.random.fold_in(model.key, stream) for stream in (TRAIN, RECORD)]
-        state = fit_fn(state, records, model.shard, model.hyper, keys[0], epochs, keys[1])
+        state = fit_fn(state, _own(records, model), model.shard, model.hyper, keys[0], epochs, keys[1])
         return state, all_finite(state.params)
 
     def start_model(shared: tuple[()], key: jax.Array) -> types.TrainState:
         return start_fn(jax.random.fold_in(key, START))
 
+    def widen(num_classes: int) -> Programs:
+        return make_train(learning.widened(num_classes), devices=devices, skip_empty=skip_empty)
+
+    return _compile(start_model, advance_model, learning, widen, devices=devices)
+
+
+def _compile(
+    start_model: Callable[..., Any],
+    advance_model: Callable[..., Any],
+    learning: Learning,
+    widen: Callable[[int], Programs],
+    *,
+    devices: tuple[jax.Device, ...],
+) -> Programs:
+    """Programs of S models from functions of one."""
     start_many = parallel.make_parallel(start_model, devices=devices)
     advance_many = parallel.make_parallel(advance_model, devices=devices)
+    key = jax.random.key(0, impl=randomness.GENERATOR)
+    state = jax.eval_shape(lambda key: start_model((), key), key)
+    params = jax.eval_shape(learning.make_start(learning.defences.make()), key).params
 
-    def advance(records: types.Records, state: Any, models: Models, epochs: tuple[int, int]) -> Any:
-        return advance_many((records, epochs), (state, models))
+    def advance(records: types.Records, state: Any, models: Models, step: tuple[Any, ...]) -> Any:
+        return advance_many((records, step), (state, models))
 
-    return Programs(lambda keys: start_many((), keys), advance)
+    return Programs(lambda keys: start_many((), keys), advance, learning, state, params, widen)
+
+
+def _own(records: types.Records, model: Models) -> types.Records:
+    """The records with a model's own labels."""
+    if model.labels is None:
+        return records
+    return types.Records(records.features, records.labels[model.labels])
 
 
 @functools.cache
@@ -243,9 +298,9 @@ def make_federate(
       skip_empty: see `training.make_fit`.
 
     Returns:
-      `start(keys) -> state` and `advance(records, state, models, orders i32[S, 1, N], local_epochs, cycle, final) ->
-      (state, snapshots, finite)` for one cycle, where the shards of `models` lead with [S, N], snapshots and `finite`
-      with [S, P]; `final` says that it is the last one, whose last snapshot is published.
+      `advance(records, state, models, (local_epochs, cycle, final)) -> (state, snapshots, finite)` plays one cycle,
+      where the shards of `models` lead with [S, N], snapshots and `finite` with [S, P]; `final` says that it is the
+      last one, whose last snapshot is published.
     """
     make_node, publish = _make_nodes(learning, skip_empty=skip_empty), _make_publish(learning)
 
@@ -255,27 +310,18 @@ def make_federate(
     def start_model(shared: tuple[()], key: jax.Array) -> Any:
         return make_protocol(key).init(jax.random.fold_in(key, START))
 
-    def advance_model(shared: Any, inputs: tuple[Any, Models, jax.Array]) -> tuple[Any, types.Params, jax.Array]:
-        (records, local_epochs, cycle, final), (state, model, orders) = shared, inputs
+    def advance_model(shared: Any, inputs: tuple[Any, Models]) -> tuple[Any, types.Params, jax.Array]:
+        (records, (local_epochs, cycle, final)), (state, model) = shared, inputs
         keys = [jax.random.fold_in(model.key, stream) for stream in (TRAIN, RECORD)]
-        federation = protocols_contract.Federation(records, model.shard, model.hyper, keys[0], local_epochs)
+        own = _own(records, model)
+        federation = protocols_contract.Federation(own, model.shard, model.hyper, keys[0], local_epochs)
         run_cycles = protocols_contract.make_cycles(make_protocol(keys[1]))
-        state, snapshots = run_cycles(state, federation, orders, cycle)
+        state, snapshots = run_cycles(state, federation, model.order, cycle)
         snapshots = publish(jax.tree.map(lambda leaf: leaf[0], snapshots), model, final)
         return state, snapshots, jax.vmap(all_finite)(snapshots)
 
-    start_many = parallel.make_parallel(start_model, devices=devices)
-    advance_many = parallel.make_parallel(advance_model, devices=devices)
+    def widen(num_classes: int) -> Programs:
+        wider = learning.widened(num_classes)
+        return make_federate(wider, kind, options, devices=devices, skip_empty=skip_empty)
 
-    def advance(
-        records: types.Records,
-        state: Any,
-        models: Models,
-        orders: np.ndarray,
-        local_epochs: int,
-        cycle: int,
-        final: bool = False,
-    ) -> Any:
-        return advance_many((records, local_epochs, cycle, final), (state, models, orders))
-
-    return Programs(lambda keys: start_many((), keys), advance)
+    return _compile(start_model, advance_model, learning, widen, devices=devices)

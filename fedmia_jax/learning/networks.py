@@ -5,7 +5,9 @@ leave this file alone.
 
 A module may also have a method `split() -> Split`, its network cut behind a dense first layer; then plain descent on
 single records takes about a third of the time. And it may have a method `draw(num_records, dropout_rate)`, all that it
-draws for a minibatch in training; then `__call__` is given that as `drawn`, and whole epochs are drawn at once.
+draws for a minibatch in training; then `__call__` is given that as `drawn`, and whole epochs are drawn at once. And a
+method `answers_apart() -> bool`, see `answers_apart`; then models of different numbers of classes train side by side
+on an accelerator.
 """
 
 import dataclasses
@@ -110,6 +112,11 @@ class Mlp(nn.Module):
     def draw(self, num_records: int, dropout_rate: Any) -> jax.Array:
         """The hidden units that a step drops, bool[B, H]."""
         return randomness.draw_events(self.make_rng("dropout"), (num_records, self.hidden), dropout_rate)
+
+    @nn.nowrap
+    def answers_apart(self) -> bool:
+        """Each answer has a column of the last layer to itself."""
+        return True
 
     @nn.nowrap
     def split(self) -> Split:
@@ -241,6 +248,15 @@ def make_draw(module: nn.Module) -> DrawFn:
 def make_split(module: nn.Module) -> Split | None:
     """Returns the network behind its first layer, or None where the module does not say."""
     return module.split() if _says(module, "split") else None
+
+
+def answers_apart(module: nn.Module) -> bool:
+    """Whether more classes change nothing of the first ones' answers, where the parameters are the same.
+
+    The parameters for more classes are then those for fewer, with more entries behind them along some axes, and these
+    act on the additional answers alone. False where the module does not say.
+    """
+    return _says(module, "answers_apart") and bool(module.answers_apart())
 
 
 def _says(module: nn.Module, name: str) -> bool:

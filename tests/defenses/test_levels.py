@@ -39,11 +39,11 @@ def federate(toy, request, quick_compilation):
             for of_defence in chosen.levels
         )
         hyper = types.Hyper(np.full(NUM_POINTS, 0.01, np.float32), np.full(NUM_POINTS, 0.5, np.float32), levels)
-        models, state, cycles = programs.Models(shards, hyper, keys), program.start(keys), []
+        models, state, cycles = programs.Models(shards, hyper, keys, orders), program.start(keys), []
         initial = state if request.param == "fedavg" else getattr(state, "params", state)
         for cycle in range(CYCLES):
             final = cycle + 1 == CYCLES
-            state, snapshots, finite = program.advance(toy.records, state, models, orders, 1, cycle, final)
+            state, snapshots, finite = program.advance(toy.records, state, models, (1, cycle, final))
             assert bool(np.asarray(finite).all())
             cycles.append(jax.device_get(snapshots))
         return jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *cycles), jax.device_get(initial)

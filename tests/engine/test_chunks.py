@@ -1,8 +1,5 @@
-"""Groups, chunks, and who computes them when."""
+"""Groups, chunks and bundles."""
 
-import threading
-
-import jax
 import pytest
 
 from fedmia_jax.engine import chunks
@@ -68,34 +65,41 @@ def test_a_stage_may_ask_for_small_chunks():
     assert [len(chunk.units) for chunk in cut] == [6, 6, 6, 2]
 
 
-def test_narrow_chunks_are_computed_at_once_each_on_a_device_of_its_own():
-    if len(jax.devices()) < 2:
-        pytest.skip("needs two devices")
-    devices = tuple(jax.devices()[:2])
-    cut = chunks.make_chunks(units(("a", 1), ("b", 2), ("c", 1), ("d", 4)), num_devices=2, budget=10**6)
-    meet, seen = threading.Barrier(2, timeout=60), []
-
-    def compute(chunk, used):
-        if not chunk.wide and chunk.units[0].static in "ac":
-            meet.wait()  # passes only if two are at work
-        seen.append((chunk.units[0].static, used))
-
-    chunks.run_chunks(cut, compute, devices, on_failure=lambda: None)
-    assert {static for static, _ in seen} == set("abcd")
-    assert {used for static, used in seen if static in "ac"} == {devices[:1], devices[1:]}
-    assert {used for static, used in seen if static in "bd"} == {devices}
+def alike(*groups, but_classes="same"):
+    """Units by group, each of its own number of classes: (number of classes, how many, bytes)."""
+    return [
+        chunks.Unit(
+            f"{classes}-{number}", classes, None, 1.0, nbytes=nbytes, but_classes=but_classes, num_classes=classes
+        )
+        for classes, count, nbytes in groups
+        for number in range(count)
+    ]
 
 
-def test_the_first_failure_ends_the_others():
-    cut = chunks.make_chunks(units(*((name, 1) for name in "abcdef")), num_devices=2, budget=10**6)
-    failures, done = [], []
+def bundles(units, *, budget=10**6, num_devices=1):
+    """Classes and sizes of the bundles, and which groups are in each."""
+    cut = chunks.make_chunks(units, num_devices=num_devices, budget=budget, bundles=True)
+    found = {}
+    for chunk in cut:
+        found.setdefault(chunk.bundle, []).append(chunk.units[0].static)
+    return [(bundle and (bundle.num_classes, bundle.size), groups) for bundle, groups in found.items()]
 
-    def compute(chunk, used):
-        done.append(chunk)
-        if chunk.units[0].static == "a":
-            raise ZeroDivisionError
 
-    devices = tuple(jax.devices()[:1]) * 2
-    with pytest.raises(ZeroDivisionError):
-        chunks.run_chunks(cut, compute, devices, on_failure=lambda: failures.append(1))
-    assert failures == [1]
+def test_chunks_that_differ_in_classes_alone_make_a_bundle():
+    three = (10, 5, 10), (100, 3, 14), (20, 5, 11)
+    assert bundles(alike(*three)) == [((100, 13), [10, 100, 20])]
+    assert bundles(alike(*three, but_classes=None)) == [(None, [10, 100, 20])]
+    assert bundles(alike((10, 5, 10))) == [(None, [10])]
+    plain = chunks.make_chunks(alike(*three), num_devices=1, budget=10**6)
+    assert all(chunk.bundle is None for chunk in plain)
+
+
+def test_a_bundle_fits_the_memory_and_is_not_filled_up_too_much():
+    assert bundles(alike((10, 5, 10), (20, 5, 10), (30, 5, 10)), budget=100) == [((20, 10), [10, 20]), (None, [30])]
+    assert bundles(alike((10, 5, 10), (100, 5, 20))) == [((100, 10), [10, 100])]  # 200 bytes, by themselves 150
+    assert bundles(alike((10, 5, 10), (100, 5, 31))) == [(None, [10, 100])]  # 310, by themselves 205
+
+
+def test_chunks_on_one_device_of_several_are_in_no_bundle():
+    assert bundles(alike((10, 3, 10), (20, 3, 10)), num_devices=2) == [(None, [10, 20])]
+    assert bundles(alike((10, 4, 10), (20, 4, 10)), num_devices=2) == [((20, 8), [10, 20])]

@@ -168,8 +168,8 @@ def test_federations_cycle_by_cycle_equal_each_alone(toy, learning, models, equa
     orders = np.array([[[0, 1], [1, 0]], [[1, 0], [1, 0]], [[0, 1], [0, 1]]], np.int32)  # [S, C, N]
     state, cycles = federate.start(federations.key), []
     for cycle in range(2):
-        order = orders[:, cycle : cycle + 1]
-        state, snapshots, finite = federate.advance(toy.records, state, federations, order, 2, cycle)
+        now = dataclasses.replace(federations, order=orders[:, cycle : cycle + 1])
+        state, snapshots, finite = federate.advance(toy.records, state, now, (2, cycle, False))
         assert finite.shape == (3, 2)
         assert bool(finite.all())
         cycles.append(jax.device_get(snapshots))

@@ -6,6 +6,7 @@ instead of being run; what it would have left is stood in for by ones of the sam
 
 import collections
 import dataclasses
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 
 from fedmia_jax import compilation, types
 from fedmia_jax.data import dataset as datasets
-from fedmia_jax.engine import chunks, experiment, kinds, lab, outline, progress
+from fedmia_jax.engine import chunks, dispatch, experiment, kinds, lab, outline, progress
 from fedmia_jax.engine.accelerators import counters, topologies
 from fedmia_jax.engine.engines import contract
 from fedmia_jax.engine.plans import plan, planning, runs, tasks
@@ -96,6 +97,7 @@ class Compiler:
     training: Compiled | None = None  # the program that the models of the present group train by
     seen: dict[Any, tuple[Compiled, Any]] = dataclasses.field(default_factory=dict)  # with what stands for the result
     texts: dict[str, Compiled] = dataclasses.field(default_factory=dict)
+    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
     @property
     def programs(self) -> list[Compiled]:
@@ -113,11 +115,12 @@ class Compiler:
         )
         precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
         mark = (program, structure, marks, tuple(sorted(static.items())), precision)
-        if mark not in self.seen:
-            self.seen[mark] = self._call(program, leaves, structure, structs, static)
-        made, result = self.seen[mark]
-        if made.name == TRAINS:
-            self.training = made
+        with self.lock:  # the chunks of a bundle have threads of their own
+            if mark not in self.seen:
+                self.seen[mark] = self._call(program, leaves, structure, structs, static)
+            made, result = self.seen[mark]
+            if made.name == TRAINS:
+                self.training = made
         return result
 
     def _call(
@@ -210,27 +213,46 @@ def estimate(
                 continue
             compiler.stage = kind.name
             with shown.stage(f"{kind.name}: {len(todo)}", total=len(todo)) as advance:
-                for chunk in todo:
+                for together in _together(todo):
                     compiler.training = None
-                    compiler.floor = tasks.params_nbytes(chunk.tasks[0].run)
-                    draft = _walk(place, planned, kind, chunk)
-                    drafts.update((unit.fingerprint, draft) for unit in chunk.group)
-                    updates += sum(unit.steps for unit in chunk.group) if chunk.group[0].num_models else 0.0
+                    compiler.floor = max(tasks.params_nbytes(chunk.tasks[0].run) for chunk in together)
+                    drafts |= _walk(place, planned, kind, together)
+                    trained = [unit for chunk in together for unit in chunk.group if unit.num_models]
+                    updates += sum(unit.steps for unit in trained)
                     if compiler.training is not None:
-                        passes[compiler.training] += _passes(chunk, topology)
-                    advance(1)
+                        passes[compiler.training] += max(_passes(chunk, topology) for chunk in together)
+                    advance(len(together))
     return Estimate(topology, compiler.programs, updates, passes)
 
 
-def _walk(place: lab.Lab, planned: plan.Plan, kind: kinds.Kind, chunk: chunks.Chunk) -> in_memory.Draft:
-    """Calls the programs of a chunk; returns what it would leave, of one unit."""
-    draft: Any = in_memory.Draft(1)
-    devices = place.devices if chunk.wide else place.devices[:1]
-    if kind.call is not None:
-        kind.call(planned, place.workdir.artifacts, chunk.tasks[0])
-    else:
-        contract.compute_chunk(place, planned, kind.compute, chunk, draft, devices, lambda steps: None)
-    return draft
+def _together(todo: Sequence[chunks.Chunk]) -> list[list[chunks.Chunk]]:
+    """The chunks, those of a bundle together."""
+    found: dict[Any, list[chunks.Chunk]] = {}
+    for chunk in todo:
+        found.setdefault(chunk.bundle or chunk, []).append(chunk)
+    return list(found.values())
+
+
+def _walk(
+    place: lab.Lab, planned: plan.Plan, kind: kinds.Kind, together: Sequence[chunks.Chunk]
+) -> dict[str, in_memory.Draft]:
+    """Calls the programs of a chunk, or of a bundle; returns what each unit of their groups would leave."""
+    drafts: dict[str, in_memory.Draft] = {}
+
+    def walk(chunk: chunks.Chunk, devices: tuple[jax.Device, ...], join: dispatch.Join) -> None:
+        draft: Any = in_memory.Draft(1)
+        if kind.call is not None:
+            kind.call(planned, place.workdir.artifacts, chunk.tasks[0])
+        else:
+            where = dataclasses.replace(place, join=join)
+            contract.compute_chunk(where, planned, kind.compute, chunk, draft, devices, lambda steps: None)
+        drafts.update((unit.fingerprint, draft) for unit in chunk.group)
+
+    devices = place.devices if together[0].wide else place.devices[:1]
+    dispatch.run_chunks(
+        [dataclasses.replace(chunk, wide=True) for chunk in together], walk, devices, on_failure=place.stop.set
+    )
+    return drafts
 
 
 def _passes(chunk: chunks.Chunk, topology: topologies.Topology) -> float:

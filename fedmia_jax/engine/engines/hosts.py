@@ -21,7 +21,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from fedmia_jax import errors, registry
-from fedmia_jax.engine import chunks, kinds, lab
+from fedmia_jax.engine import chunks, dispatch, kinds, lab
 from fedmia_jax.engine.engines import bench, contract
 from fedmia_jax.engine.plans import plan, planning, runs
 from fedmia_jax.fingerprints import fingerprint
@@ -189,11 +189,12 @@ class Hosts:
         lot = [place.chunk(each["units"], size=each["size"], wide=each["wide"]) for each in described]
         outcomes: dict[str, bench.Outcome] = {}
 
-        def compute(chunk: chunks.Chunk, devices: tuple[jax.Device, ...]) -> None:
+        def compute(chunk: chunks.Chunk, devices: tuple[jax.Device, ...], join: dispatch.Join) -> None:
+            del join
             outcomes[chunk.units[0].fingerprint] = place.compute(kind, chunk, devices)
 
         try:
-            chunks.run_chunks(lot, compute, place.devices, on_failure=place.stop)
+            dispatch.run_chunks(lot, compute, place.devices, on_failure=place.stop)
         except errors.InputError as error:
             return {"wrong": str(error)}, {}
         except Exception as error:

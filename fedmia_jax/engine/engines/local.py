@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import jax
 
-from fedmia_jax.engine import chunks, kinds, lab
+from fedmia_jax.engine import chunks, dispatch, kinds, lab
 from fedmia_jax.engine.engines import contract
 from fedmia_jax.engine.plans import plan
 
@@ -24,13 +24,14 @@ def compute(
 ) -> None:
     """Computes chunks of one kind, on all devices in turn or side by side, a device each."""
 
-    def compute_one(chunk: chunks.Chunk, devices: tuple[jax.Device, ...]) -> None:
+    def compute_one(chunk: chunks.Chunk, devices: tuple[jax.Device, ...], join: dispatch.Join) -> None:
         start = time.perf_counter()
         draft = place.workdir.artifacts.begin([unit.fingerprint for unit in chunk.units], size=chunk.size)
-        contract.compute_chunk(place, planned, kind.compute, chunk, draft, devices, advance)
+        where = dataclasses.replace(place, join=join)
+        contract.compute_chunk(where, planned, kind.compute, chunk, draft, devices, advance)
         contract.keep(place, kind, chunk, draft, time.perf_counter() - start)
 
-    chunks.run_chunks(todo, compute_one, place.devices, on_failure=place.stop.set)
+    dispatch.run_chunks(todo, compute_one, place.devices, on_failure=place.stop.set)
 
 
 ENGINE = contract.Engine(compute, num_cpu_devices=None, works_ahead=True)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from fedmia_jax import attacks, compilation, randomness
+from fedmia_jax import attacks, compilation, protocols, randomness
 from fedmia_jax.attacks import signals
 from fedmia_jax.data import pools
 from fedmia_jax.engine import chunks, memory, scoring
@@ -75,6 +75,7 @@ class Model:
             fingerprint,
             _static(self.run, self.WITHOUT, slots, self.epochs),
             self,
+            **_joining(self.run, self.WITHOUT, slots, self.epochs),
             steps=self.epochs[-1] * _updates(self.run, [len(self.rows)]),
             **_memory(training + params + 16 * slots, 0, epoch=memory.epoch_nbytes(self.run.module, num_slots=slots)),
             kept_nbytes=params * len(self.epochs),
@@ -228,6 +229,7 @@ class Federation:
             fingerprint,
             _static(run, self.WITHOUT, num_scored, self.kept, readers),
             self,
+            **_joining(run, self.WITHOUT, num_scored, self.kept, readers),
             steps=rounds.cycles * rounds.local_epochs * _updates(run, self.shards.sizes),
             **_memory(state, _scoring_nbytes(run), epoch=epoch),
             kept_nbytes=scores * len(run.plans.scored_cycles),
@@ -269,6 +271,14 @@ Task = Model | Fit | Baseline | ShadowFederations | Federation | Audit
 def _static(run: runs.Run, without: tuple[str, ...], *more: Hashable) -> Hashable:
     """What decides the programs of a task: all settings but traced ones and those without influence, and its shapes."""
     return (influence.static(run, without), run.dataset.fingerprint, *more)
+
+
+def _joining(run: runs.Run, without: tuple[str, ...], *more: Hashable) -> dict[str, Any]:
+    """What a unit says of the others that it may train as one with, see `chunks.Unit`."""
+    if not run.learning.mixes_classes or run.plans.rounds.kind not in protocols.PROTOCOLS:
+        return {}
+    alike = (influence.static(run, without), run.dataset.features_fingerprint, *more)
+    return {"but_classes": alike, "num_classes": run.dataset.num_classes}
 
 
 def _updates(run: runs.Run, sizes: Iterable[int]) -> int:

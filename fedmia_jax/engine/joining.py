@@ -1,0 +1,176 @@
+"""Chunks that differ in their number of classes alone, trained side by side by one program.
+
+On an accelerator an update of few models takes as long as one of many. Points of a sweep over the number of classes
+have programs of their own, though all but the last layer is alike; here their calls meet, and become one call of the
+program for the most classes, each with parameters that are filled up with zeros. A model's answers beyond its own
+classes have no chance, so that these stay zero, and are cut off again.
+"""
+
+import dataclasses
+import functools
+import itertools
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedmia_jax import compilation, types
+from fedmia_jax.engine import chunks, programs
+
+
+class Call(NamedTuple):
+    """What a chunk asks of its program."""
+
+    trainer: programs.Programs
+    records: types.Records
+    state: Any
+    models: programs.Models
+    step: tuple[Any, ...]
+
+    def kind(self, num_classes: int) -> Any:
+        """What calls must have in common to become one."""
+        shapes = tuple(leaf.shape[1:] for leaf in jax.tree.leaves(self.models))
+        return self.step, self.trainer.widen(num_classes), shapes
+
+
+class Meeting:
+    """Where the chunks of one bundle meet, each in a thread of its own.
+
+    Args:
+      bundle: how large the program is, whoever comes.
+      num_chunks: that take part until they leave.
+    """
+
+    def __init__(self, bundle: chunks.Bundle, num_chunks: int) -> None:
+        self._bundle = bundle
+        self._present = num_chunks
+        self._waiting: dict[int, Call] = {}
+        self._answers: dict[int, Any] = {}
+        self._changed = threading.Condition()
+
+    def join(self, trainer: programs.Programs) -> programs.Programs:
+        """Returns a chunk's programs with every stretch of training in common."""
+
+        def advance(records: types.Records, state: Any, models: programs.Models, step: tuple[Any, ...]) -> Any:
+            return self._call(Call(trainer, records, state, models, step))
+
+        return trainer._replace(advance=advance)
+
+    def leave(self) -> None:
+        """Says that a chunk has ended, in whatever way."""
+        with self._changed:
+            self._present -= 1
+            self._answer()
+
+    def _call(self, call: Call) -> Any:
+        """Waits until the others call or leave; returns what the call's own program would."""
+        me = threading.get_ident()
+        with self._changed:
+            self._waiting[me] = call
+            self._answer()
+            self._changed.wait_for(lambda: me in self._answers)
+            answer = self._answers.pop(me)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def _answer(self) -> None:
+        """Where everybody waits, serves those who are least far, so that the others are caught up with."""
+        if not self._waiting or len(self._waiting) < self._present:
+            return
+        kinds = {who: call.kind(self._bundle.num_classes) for who, call in self._waiting.items()}
+        first = min(kinds.values(), key=lambda kind: kind[0])
+        served = {who: self._waiting.pop(who) for who, kind in kinds.items() if kind == first}
+        try:
+            self._answers |= dict(zip(served, run_as_one(list(served.values()), self._bundle), strict=True))
+        except BaseException as error:
+            self._answers |= dict.fromkeys(served, error)
+        self._changed.notify_all()
+
+
+def alone(trainer: programs.Programs) -> programs.Programs:
+    """Returns the programs of a chunk that meets nobody."""
+    return trainer
+
+
+def run_as_one(calls: Sequence[Call], bundle: chunks.Bundle) -> list[tuple[Any, ...]]:
+    """Makes one call of several, filled up to the size of the bundle; returns what the program of each would."""
+    trainer = calls[0].trainer.widen(bundle.num_classes)
+    state, models, records = stack(calls, trainer, size=bundle.size)
+    result = trainer.advance(records, state, models, calls[0].step)
+    sizes = tuple(len(call.models.key) for call in calls)
+    shapes = tuple((_shapes(call.trainer.state), _shapes(call.trainer.params)) for call in calls)
+    return _part_again(result, sizes=sizes, shapes=shapes)
+
+
+def stack(
+    calls: Sequence[Call], trainer: programs.Programs, *, size: int
+) -> tuple[Any, programs.Models, types.Records]:
+    """Returns what all calls ask as one call of a program for more classes would take it.
+
+    Args:
+      calls: of equal kind.
+      trainer: the program for the most classes.
+      size: models, the last one again and again where the calls have fewer.
+    """
+    states = [call.state for call in calls]
+    models = [_tell_apart(call, number) for number, call in enumerate(calls)]
+    labels = jnp.stack([call.records.labels for call in calls])
+    state, stacked = _stack_all(states, models, shapes=_shapes(trainer.state), size=size)
+    return state, stacked, types.Records(calls[0].records.features, labels)
+
+
+def _tell_apart(call: Call, number: int) -> programs.Models:
+    """The models of a call, each with its number of classes and the place of its labels."""
+    count = len(call.models.key)
+    num_classes = np.full(count, call.trainer.learning.num_classes, np.int32)
+    hyper = dataclasses.replace(call.models.hyper, num_classes=num_classes)
+    return dataclasses.replace(call.models, hyper=hyper, labels=np.full(count, number, np.int32))
+
+
+def _shapes(of_one: Any) -> tuple[tuple[int, ...], ...]:
+    """The shapes of the leaves of one model."""
+    return tuple(leaf.shape for leaf in jax.tree.leaves(of_one))
+
+
+def _fill(state: Any, shapes: Sequence[tuple[int, ...]]) -> Any:
+    """A state, leaves [S, ...], with zeros behind every axis up to the shapes that are wanted of one model."""
+    leaves, structure = jax.tree.flatten(state)
+    missing = [
+        ((0, 0), *((0, most - size) for size, most in zip(leaf.shape[1:], shape, strict=True)))
+        for leaf, shape in zip(leaves, shapes, strict=True)
+    ]
+    return jax.tree.unflatten(structure, [jnp.pad(leaf, width) for leaf, width in zip(leaves, missing, strict=True)])
+
+
+def _cut(tree: Any, rows: slice, shapes: Sequence[tuple[int, ...]]) -> Any:
+    """Some models of a tree with leaves [S, ...], the last axes cut to the shapes of one model."""
+    leaves, structure = jax.tree.flatten(tree)
+    cut = [leaf[(rows, ..., *map(slice, shape))] for leaf, shape in zip(leaves, shapes, strict=True)]
+    return jax.tree.unflatten(structure, cut)
+
+
+@functools.partial(compilation.jit, static_argnames=("shapes", "size"))
+def _stack_all(states: Any, models: Any, *, shapes: tuple[tuple[int, ...], ...], size: int) -> Any:
+    """States and models of all calls in a row, see `stack`."""
+
+    def stack_leaves(*leaves: jax.Array) -> jax.Array:
+        together = jnp.concatenate(leaves)
+        return together[jnp.minimum(jnp.arange(size), len(together) - 1)]
+
+    filled = [_fill(state, shapes) for state in states]
+    return jax.tree.map(stack_leaves, *filled), jax.tree.map(stack_leaves, *models)
+
+
+@functools.partial(compilation.jit, static_argnames=("sizes", "shapes"))
+def _part_again(result: Any, *, sizes: tuple[int, ...], shapes: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """What each call asked for: the state, snapshots, and what is finite, in the shapes of its own program."""
+    state, *snapshots, finite = result
+    rows = [slice(end - size, end) for end, size in zip(itertools.accumulate(sizes), sizes, strict=True)]
+    return [
+        (_cut(state, row, of_state), *(_cut(tree, row, of_params) for tree in snapshots), finite[row])
+        for row, (of_state, of_params) in zip(rows, shapes, strict=True)
+    ]
