@@ -159,7 +159,7 @@ def forget_foreign_things(monkeypatch) -> None:
     monkeypatch.setattr(schema, "_admitted", {field: dict(known) for field, known in schema._admitted.items()})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def compilations():
     """`with compilations() as names:` collects the names of the programs that XLA compiles inside the block."""
 

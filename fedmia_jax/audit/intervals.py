@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import special, stats
+from scipy import special
 
 LEVEL = 0.95
 TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
@@ -22,7 +22,7 @@ def t_width(values: Float[np.ndarray, "S"]) -> float:
     """Returns the half-width of the t-interval of a mean over replicates; NaN for one replicate."""
     if len(values) < 2:
         return float("nan")
-    return float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return float(special.stdtrit(len(values) - 1, (1 + LEVEL) / 2) * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 class Interval(NamedTuple):
@@ -43,8 +43,8 @@ def clopper_pearson(successes: int | float, trials: int | float, *, level: float
       level: two-sided.
     """
     tail = (1 - level) / 2
-    low = stats.beta.ppf(tail, successes, trials - successes + 1) if successes > 0 else 0.0
-    high = stats.beta.ppf(1 - tail, successes + 1, trials - successes) if successes < trials else 1.0
+    low = special.betaincinv(successes, trials - successes + 1, tail) if successes > 0 else 0.0
+    high = special.betaincinv(successes + 1, trials - successes, 1 - tail) if successes < trials else 1.0
     return Interval(float(low), float(high))
 
 
@@ -85,7 +85,7 @@ def share_interval(
         return clopper_pearson(value * trials, trials)
     centre = special.logit(value)
     if resamples is None:
-        over_records = stats.norm.ppf(TAILS) * np.sqrt(variance.records) / (value * (1 - value))
+        over_records = special.ndtri(TAILS) * np.sqrt(variance.records) / (value * (1 - value))
     else:
         over_records = special.logit(np.quantile(resamples, TAILS)) - centre
     low, high = special.expit(centre + _stretch(variance) * over_records)
@@ -108,7 +108,7 @@ def difference_interval(value: float, variance: Variance, *, share: float, trial
     if variance.records == 0:
         reach = clopper_pearson(0, trials).high if share in (0.0, 1.0) else 0.0
     else:
-        reach = float(_stretch(variance) * stats.norm.ppf(TAILS[1]) * np.sqrt(variance.records))
+        reach = float(_stretch(variance) * special.ndtri(TAILS[1]) * np.sqrt(variance.records))
     return Interval(value - reach, value + reach)
 
 
@@ -117,4 +117,4 @@ def _stretch(variance: Variance) -> float:
     beyond = max(0.0, variance.replicates - variance.within)
     total = variance.records + beyond
     freedom = total**2 / variance.replicates**2 * (variance.num_replicates - 1) if beyond else np.inf
-    return float(np.sqrt(total / variance.records) * stats.t.ppf(TAILS[1], freedom) / stats.norm.ppf(TAILS[1]))
+    return float(np.sqrt(total / variance.records) * special.stdtrit(freedom, TAILS[1]) / special.ndtri(TAILS[1]))

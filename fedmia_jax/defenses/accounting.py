@@ -10,14 +10,9 @@ import functools
 import math
 from collections.abc import Iterable
 
-import dp_accounting
-from dp_accounting import pld, rdp
-
 from fedmia_jax import options
 
-ADJACENCY = dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
-# The library's orders from 1.9 on; it says of lower ones, which suit an epsilon beyond 30, that some have failed.
-ORDERS = tuple(order for order in rdp.rdp_privacy_accountant.DEFAULT_RDP_ORDERS if order > 1.85)
+LOWEST_ORDER = 1.85  # the library says of lower ones, which suit an epsilon beyond 30, that some have failed
 RESOLUTION = 0.02  # of one step's privacy loss, over epsilon / root of steps; half of it gains a few thousandths
 MOST = 1e3  # an epsilon that promises nothing; beyond it only infinity is stated
 TOLERANCE = 5e-3  # relative, of the epsilon that noise is solved for
@@ -71,6 +66,8 @@ def gaussian_epsilon(noise_multiplier: float, num_releases: int, delta: float) -
         return 0.0
     if not noise_multiplier:
         return math.inf
+    import dp_accounting  # Takes half a second to import, which a run without promises need not pay; so below.
+
     return float(dp_accounting.get_epsilon_gaussian(noise_multiplier / math.sqrt(num_releases), delta))
 
 
@@ -94,11 +91,15 @@ def step_epsilon(steps: Steps, noise_multiplier: float, delta: float) -> float:
     rough = untruncated_epsilon(steps, noise_multiplier, delta)
     if not rough or rough > MOST:
         return math.inf if rough else 0.0
+    import dp_accounting
+    from dp_accounting import pld
+
     event = dp_accounting.dp_event.TruncatedSubsampledGaussianDpEvent(
         steps.num_records, steps.rate, steps.most_records, noise_multiplier
     )
     cell = RESOLUTION * rough / math.sqrt(steps.num_steps)
-    accountant = pld.PLDAccountant(ADJACENCY, value_discretization_interval=cell)
+    adjacency = dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
+    accountant = pld.PLDAccountant(adjacency, value_discretization_interval=cell)
     return float(accountant.compose(event, steps.num_steps).get_epsilon(delta))
 
 
@@ -114,8 +115,13 @@ def untruncated_epsilon(steps: Steps, noise_multiplier: float, delta: float) -> 
         return 0.0
     if not noise_multiplier:
         return math.inf
+    import dp_accounting
+    from dp_accounting import rdp
+
     event = dp_accounting.PoissonSampledDpEvent(steps.rate, dp_accounting.GaussianDpEvent(noise_multiplier))
-    accountant = rdp.RdpAccountant(ORDERS, ADJACENCY).compose(event, steps.num_steps)
+    orders = [order for order in rdp.rdp_privacy_accountant.DEFAULT_RDP_ORDERS if order > LOWEST_ORDER]
+    adjacency = dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
+    accountant = rdp.RdpAccountant(orders, adjacency).compose(event, steps.num_steps)
     return float(accountant.get_epsilon(delta))
 
 

@@ -5,10 +5,6 @@ import pathlib
 import textwrap
 from collections.abc import Sequence
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
@@ -73,22 +69,22 @@ def draw(
 
 
 def save(workdir: workdirs.Workdir, name: str, figure: Figure) -> None:
-    """Writes a figure to `figures/NAME.png` of the workdir and closes it."""
+    """Writes a figure to `figures/NAME.png` of the workdir."""
     write(workdir.path / "figures" / f"{name}.png", figure)
 
 
 def write(path: pathlib.Path, figure: Figure) -> None:
-    """Writes a figure as PNG and closes it."""
+    """Writes a figure as PNG."""
     with files.replacing(path) as file:
         figure.savefig(file, format="png", dpi=130)
-    plt.close(figure)
 
 
 def trace(results: pl.DataFrame, *, baseline: float, title: str) -> Figure:
     """Draws target and attack on N1 along the snapshots, as figures 1 to 3 of the paper do; bands over replicates."""
     rows = results.filter(pl.col("attacked") == "N1")
     names = snapshots.in_order(rows)
-    figure, axes = plt.subplots(figsize=(max(8.0, 0.24 * len(names) + 2), 5.4), layout="constrained")
+    figure = Figure(figsize=(max(8.0, 0.24 * len(names) + 2), 5.4), layout="constrained")
+    axes = figure.subplots()
     draw_lines(axes, rows, baseline=baseline)
     axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > MOST_LABELS else 45)
     axes.set(xlabel=_shaded_label(rows), ylabel="score")
@@ -138,7 +134,8 @@ def panels(cells: Sequence[Sequence[Panel | None]], *, title: str) -> Figure:
     longest = max(panel.rows["snapshot"].n_unique() for panel in filled)
     shape = (len(cells), len(cells[0]))
     size = (max(8.5, (3.6 + 0.055 * longest) * shape[1] + 0.6), 2.35 * shape[0] + 1.9)
-    figure, places = plt.subplots(*shape, figsize=size, sharey=True, squeeze=False, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
+    places = figure.subplots(*shape, sharey=True, squeeze=False)
     for axes, panel in zip(places.flat, (panel for row in cells for panel in row), strict=True):
         if panel is None:
             axes.set_axis_off()
@@ -165,7 +162,8 @@ def _draw_panel(axes: Axes, panel: Panel, *, weight: float) -> None:
         labelled = [i for i in labelled if names[i] in trained] or labelled[:: -(-len(names) // MOST_LABELS)]
     axes.set_xticks(labelled, [names[i] for i in labelled])
     if len(labelled) > 5:
-        plt.setp(axes.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+        for label in axes.get_xticklabels():
+            label.set(rotation=45, ha="right", rotation_mode="anchor")
     axes.tick_params(labelsize=8)
     axes.margins(x=0.02)
     axes.set_title(panel.name, fontsize=9)
@@ -190,7 +188,8 @@ def grid(results: pl.DataFrame, *, title: str) -> Figure:
     cells = {(attacked, snapshot): value for attacked, snapshot, value in means.iter_rows()}
     values = np.array([[cells[attacked, snapshot] for snapshot in names] for attacked in parties])
     size = (max(7.0, 0.34 * len(names) + 2.5), 0.42 * len(parties) + 2.2)
-    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
     highest = max(0.6, float(values.max()))
     image = axes.imshow(values, aspect="auto", cmap="viridis", vmin=0.5, vmax=highest)
     axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > MOST_LABELS else 45)

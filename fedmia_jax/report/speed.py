@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from fedmia_jax.engine.benchmarks import timing
@@ -19,13 +18,8 @@ def draw(rows: Sequence[timing.Row]) -> Figure:
     """
     suites = [list(some) for _, some in itertools.groupby(rows, lambda row: (row.suite, row.batch_size))]
     height = 1.2 + sum(0.55 + 0.3 * len(suite) for suite in suites)
-    figure, places = plt.subplots(
-        len(suites),
-        figsize=(9.0, height),
-        squeeze=False,
-        height_ratios=[len(suite) + 1 for suite in suites],
-        layout="constrained",
-    )
+    figure = Figure(figsize=(9.0, height), layout="constrained")
+    places = figure.subplots(len(suites), squeeze=False, height_ratios=[len(suite) + 1 for suite in suites])
     for axes, suite in zip(places[:, 0], suites, strict=True):
         names = [row.case for row in suite]
         medians = [row.median * 1e6 for row in suite]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
+import matplotlib
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
@@ -55,7 +55,8 @@ def roc(curves: pl.DataFrame, *, title: str) -> Figure:
     attacks = attacks or of_node["attack"].unique().to_list()[: len(COLOURS)]
     views = of_node["view"].unique(maintain_order=True).to_list()
     widest = "coordinator" if "coordinator" in views else views[-1]
-    figure, axes = plt.subplots(1, 2, figsize=(12.5, 5.6), layout="constrained")
+    figure = Figure(figsize=(12.5, 5.6), layout="constrained")
+    axes = figure.subplots(1, 2)
     _draw_curves(axes[0], of_node.filter(pl.col("view") == widest), "attack", attacks)
     axes[0].set_title(f"attacks, view: {widest}", fontsize=10)
     _draw_curves(axes[1], of_node.filter(pl.col("attack") == attacks[0]), "view", views)
@@ -87,7 +88,8 @@ def _draw_curves(axes: Axes, curves: pl.DataFrame, column: str, names: Sequence[
 def coalitions(sizes: pl.DataFrame, *, title: str) -> Figure:
     """Draws leakage against the number of insiders: mean and worst coalition, see `tables.by_size`."""
     columns = [column for column in tables.NUMBERS if sizes[column].count()]
-    figure, axes = plt.subplots(1, len(columns), figsize=(5.2 * len(columns), 4.8), layout="constrained", squeeze=False)
+    figure = Figure(figsize=(5.2 * len(columns), 4.8), layout="constrained")
+    axes = figure.subplots(1, len(columns), squeeze=False)
     for place, column in zip(axes[0], columns, strict=True):
         _draw_sizes(place, sizes, column)
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -120,7 +122,8 @@ def confusion(attribution: pl.DataFrame, *, title: str) -> Figure:
     views = [view for view in views if view != "coordinator_p2p" or "outsider" not in views]
     ways = attribution["way"].unique(maintain_order=True).to_list()
     size = (3.3 * len(ways) + 0.8, 3.4 * len(views) + 0.8)
-    figure, axes = plt.subplots(len(views), len(ways), figsize=size, layout="constrained", squeeze=False)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(views), len(ways), squeeze=False)
     nodes = attribution["true"].unique(maintain_order=True).to_list()
     for (row, view), (column, way) in ((a, b) for a in enumerate(views) for b in enumerate(ways)):
         counts = attribution.filter(pl.col("view") == view, pl.col("way") == way)
@@ -150,8 +153,9 @@ def advantage(rows: pl.DataFrame, *, attack: str, title: str) -> Figure:
     """Draws the advantage over guessing, TPR - FPR at the attack's own threshold, on every node along the snapshots."""
     nodes = [name for name in rows["attacked"].unique(maintain_order=True) if name != "union"]
     names = snapshots.in_order(rows)
-    figure, axes = plt.subplots(figsize=(max(8.0, 0.22 * len(names) + 2), 5.0), layout="constrained")
-    colours = plt.get_cmap("viridis")(np.linspace(0, 0.92, len(nodes)))
+    figure = Figure(figsize=(max(8.0, 0.22 * len(names) + 2), 5.0), layout="constrained")
+    axes = figure.subplots()
+    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, len(nodes)))
     for node, colour in zip(nodes, colours, strict=True):
         groups = rows.filter(pl.col("attacked") == node).partition_by("snapshot", as_dict=True)
         values = [2 * groups[(name,)]["accuracy"].to_numpy() - 1 for name in names]

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,9 +25,8 @@ def draw(levels: frontier.Levels, *, title: str) -> Figure:
     rows = -(-len(views) // MOST_IN_A_ROW)
     columns = -(-len(views) // rows)
     size = (max(4.4 * columns, 7.0), 4.2 * rows + 1.2)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False
-    )
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     families = list(dict.fromkeys(level.family for level in levels.points[1:]))
     looks = dict(zip(families, zip(itertools.cycle(COLOURS), itertools.cycle(MARKERS), strict=False), strict=False))
     for axes, view in zip(grid.flat, views, strict=False):

@@ -1,6 +1,5 @@
 """Draws a sweep as the paper's figures 1 to 3, and its numbers against the paper's."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
@@ -52,7 +51,8 @@ def scatter(comparison: pl.DataFrame, *, title: str) -> Figure:
     Returns:
       The figure: test accuracies, attack accuracies, and what only table I has.
     """
-    figure, places = plt.subplots(1, 3, figsize=(13.5, 5.6), layout="constrained")
+    figure = Figure(figsize=(13.5, 5.6), layout="constrained")
+    places = figure.subplots(1, 3)
     names = ("test accuracy", "attack accuracy", "centralised: train accuracy, attack precision, recall, F1")
     groups = [["test_accuracy"], ["attack_accuracy"], list(OTHERS)]
     for axes, name, metrics in zip(places, names, groups, strict=True):
