@@ -14,6 +14,8 @@ REFUSED = {  # settings that turn what is handled here into an exception, or ano
     "jax_disable_jit": "JAX_DISABLE_JIT",
 }
 
+KEPT_SECONDS = 0.1  # of compiling; a program that took longer is kept. JAX would keep those that take a second
+
 
 def start(num_cpu_devices: int | None, *, only_cpu: bool = False, remember: bool = True) -> None:
     """Makes one XLA host device a core, keeps compiled programs in the user's cache folder, and looks for devices.
@@ -38,6 +40,8 @@ def start(num_cpu_devices: int | None, *, only_cpu: bool = False, remember: bool
     if os.environ.get("JAX_COMPILATION_CACHE_DIR") is None:
         cache = pathlib.Path(platformdirs.user_cache_dir("fedmia_jax")) / "xla"
         jax.config.update("jax_compilation_cache_dir", str(cache))
+    if os.environ.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS") is None:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", KEPT_SECONDS)
     try:
         jax.devices()
     except Exception as error:  # backends fail in ways of their own, AssertionError among them

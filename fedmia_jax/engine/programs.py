@@ -1,4 +1,4 @@
-"""The programs that train many models at once, and what is refused before one is compiled."""
+"""The programs that train many models at once."""
 
 import dataclasses
 import functools
@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from fedmia_jax import defenses, errors, protocols, randomness, registry, types
+from fedmia_jax import defenses, protocols, randomness, types
 from fedmia_jax.defenses import contract as defenses_contract
 from fedmia_jax.engine import parallel
 from fedmia_jax.learning import networks, stopping, training
@@ -179,29 +178,6 @@ def _own(records: types.Records, model: Models) -> types.Records:
     return types.Records(records.features, records.labels[model.labels])
 
 
-@functools.cache
-def check_training(learning: Learning, features_dtype: np.dtype) -> None:
-    """Traces one update, before anything is trained, so that a defence may refuse what it finds there.
-
-    Args:
-      learning: network, training and defences.
-      features_dtype: of the records.
-
-    Raises:
-      InputError: a defence cannot act on such records.
-    """
-    defended = learning.defences.make()
-    start, fit_fn = learning.make_start(defended), learning.make_fit(defended, skip_empty=False)
-    rows = jnp.zeros(1, jnp.int32)
-
-    def train(key: jax.Array) -> types.TrainState:
-        records = types.Records(jnp.zeros((1, learning.num_features), features_dtype), rows)
-        hyper = types.Hyper(jnp.zeros(()), jnp.zeros(()), defended.zero_levels)
-        return fit_fn(start(key), records, types.Shard(rows, rows == 0), hyper, key, (0, 1), key)
-
-    jax.eval_shape(train, jax.random.key(0, impl=randomness.GENERATOR))
-
-
 def _make_nodes(learning: Learning, *, skip_empty: bool) -> Callable[[jax.Array], protocols_contract.Node]:
     """What a protocol may do with a node, given the key of what defences draw once for a record."""
     defended = learning.defences.make()
@@ -209,7 +185,7 @@ def _make_nodes(learning: Learning, *, skip_empty: bool) -> Callable[[jax.Array]
     if defended.held_out is not None:
         apply_fn = networks.make_apply(learning.network)
         fit_fn = stopping.make_fit(fit_fn, apply_fn, every=defended.held_out)
-    hand_off, fresh = defenses_contract.make_hand_off(defended), _make_fresh(learning, defended)
+    hand_off, fresh = defenses_contract.make_hand_off(defended), make_fresh(learning, defended)
 
     def make_node(record_key: jax.Array) -> protocols_contract.Node:
         def visit(
@@ -245,32 +221,8 @@ def _make_publish(learning: Learning) -> Callable[[types.Params, Models, jax.Arr
     return publish if defended.hooks("publish") else lambda snapshots, model, final: snapshots
 
 
-@functools.cache
-def check_protocol(learning: Learning, kind: str, options: Any, *, nodes: int, num_snapshots: int) -> None:
-    """Checks, before anything is trained, that a protocol takes its options and leaves what its schedule says.
-
-    Args:
-      learning: network, training and defences.
-      kind: the protocol, see `protocols.find`.
-      options: the protocol's own options.
-      nodes: N.
-      num_snapshots: P.
-
-    Raises:
-      InputError: options that contradict each other, or snapshots of other shapes.
-    """
-    defended = learning.defences.make()
-    start, fresh = learning.make_start(defended), _make_fresh(learning, defended)
-    with registry.calling(kind, field="federation.kind"):
-        protocol = protocols.find(kind).make(options, protocols_contract.Node(start, fresh, lambda state, *_: state))
-        model = jax.eval_shape(start, jax.random.key(0))
-        problem = protocols_contract.check(protocol, model, nodes=nodes, num_snapshots=num_snapshots)
-    if problem is not None:
-        raise errors.InputError(f"federation.kind={kind!r}: {problem}")
-
-
-def _make_fresh(learning: Learning, defended: defenses_contract.Defended) -> Callable[[types.Params], types.TrainState]:
-    """`fresh(params) -> TrainState`, a model with a fresh optimizer."""
+def make_fresh(learning: Learning, defended: defenses_contract.Defended) -> Callable[[types.Params], types.TrainState]:
+    """Returns `fresh(params) -> TrainState`, a model with a fresh optimizer."""
 
     def fresh(params: types.Params) -> types.TrainState:
         optimizer = learning.steps.optimizer

@@ -16,7 +16,7 @@ from fedmia_jax.data import dataset as datasets
 from fedmia_jax.data import pools
 from fedmia_jax.data import references as reference_records
 from fedmia_jax.defenses import contract as defenses_contract
-from fedmia_jax.engine import programs
+from fedmia_jax.engine import checks, programs
 from fedmia_jax.engine.plans import points, sizes
 from fedmia_jax.fingerprints import fingerprint
 from fedmia_jax.learning import networks
@@ -166,7 +166,7 @@ def prepare(swept: Sequence[sweeps.Point]) -> list[Run]:
             run = Run(plans, values, replicate, *draw(*drawing, replicate))
             check_network(options.static(plans.network), run.module, num_features=run.dataset.features.shape[1])
             if plans.rounds.cycles:
-                programs.check_protocol(
+                checks.check_protocol(
                     run.learning,
                     plans.rounds.kind,
                     plans.protocol_options,
@@ -174,7 +174,7 @@ def prepare(swept: Sequence[sweeps.Point]) -> list[Run]:
                     num_snapshots=plans.snapshots_per_cycle,
                 )
             if plans.defences.names:
-                programs.check_training(run.learning, run.dataset.features.dtype)
+                checks.check_training(run.learning, run.dataset.features.dtype)
                 _check_held_out(run)
             of_point.append(run)
             if plans.shadows.kind == "federated":

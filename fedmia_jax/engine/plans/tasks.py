@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from fedmia_jax import attacks, compilation, protocols, randomness
+from fedmia_jax import attacks, protocols, randomness
 from fedmia_jax.attacks import signals
 from fedmia_jax.data import pools
-from fedmia_jax.engine import chunks, memory, scoring
-from fedmia_jax.engine.plans import influence, runs
+from fedmia_jax.engine import chunks, memory
+from fedmia_jax.engine.plans import amounts, influence, runs
 from fedmia_jax.schedule import Schedule
 
 
@@ -67,17 +67,18 @@ class Model:
 
     def unit(self, fingerprint: str) -> chunks.Unit:
         """Returns what it takes."""
-        training, params = _nbytes(self.run)
+        training, params = amounts.of_model(self.run)
         # Coins leave other numbers of records to each target; padded, they share a program.
         target = self.purpose == randomness.Purpose.CENTRALISED
         slots = len(self.run.dealt.federation) if target else len(self.rows)
+        epoch = memory.epoch_nbytes(self.run.module, num_slots=slots)
         return chunks.Unit(
             fingerprint,
             _static(self.run, self.WITHOUT, slots, self.epochs),
             self,
             **_joining(self.run, self.WITHOUT, slots, self.epochs),
             steps=self.epochs[-1] * _updates(self.run, [len(self.rows)]),
-            **_memory(training + params + 16 * slots, 0, epoch=memory.epoch_nbytes(self.run.module, num_slots=slots)),
+            **amounts.of_unit(training + params + 16 * slots, 0, epoch=epoch),
             kept_nbytes=params * len(self.epochs),
             num_models=1,
             shown={"epochs": self.epochs[-1]},
@@ -98,7 +99,7 @@ class Fit:
 
     def unit(self, fingerprint: str) -> chunks.Unit:
         """Returns what it takes: its memory is a device's, which fits one adversary after the other."""
-        _, params = _nbytes(self.run)
+        _, params = amounts.of_model(self.run)
         split, count = self.run.split, len(self.models)
         num_records = split.members.shape[1] + split.non_members.shape[1]
         return chunks.Unit(
@@ -106,7 +107,7 @@ class Fit:
             _static(self.run, self.WITHOUT, count, split.members.shape, split.non_members.shape, self.answered),
             self,
             steps=1.0,
-            **_memory(count * (params + 9 * num_records), _fit_nbytes(self.run, num_records)),
+            **amounts.of_unit(count * (params + 9 * num_records), amounts.of_fitting(self.run, num_records)),
             most=8,
         )
 
@@ -125,7 +126,7 @@ class Baseline:
 
     def unit(self, fingerprint: str) -> chunks.Unit:
         """Returns what it takes."""
-        _, params = _nbytes(self.run)
+        _, params = amounts.of_model(self.run)
         num_scored = len(self.run.scored)
         return chunks.Unit(
             fingerprint,
@@ -133,7 +134,7 @@ class Baseline:
             self,
             steps=1.0,
             kept_nbytes=num_scored * (1 + 4 * sum(len(reader.attacks.names) for reader in self.readers)),
-            **_memory(params + (5 + 4 * len(self.readers)) * num_scored, _scoring_nbytes(self.run)),
+            **amounts.of_unit(params + (5 + 4 * len(self.readers)) * num_scored, amounts.of_scoring(self.run)),
         )
 
 
@@ -150,18 +151,18 @@ class ShadowFederations:
     def unit(self, fingerprint: str) -> chunks.Unit:
         """Returns what it takes."""
         run, count = self.run, len(self.shards)
-        training, params = _nbytes(run)
+        training, params = amounts.of_model(run)
         rounds, positions = run.plans.rounds, run.plans.snapshots_per_cycle
         updates = sum(_updates(run, shards.sizes) for shards in self.shards)
         largest = max(int(shards.sizes.max()) for shards in self.shards)
-        fitting = _fit_nbytes(run, run.split.non_members.shape[1] + largest)
+        fitting = amounts.of_fitting(run, run.split.non_members.shape[1] + largest)
         epoch = memory.epoch_nbytes(run.module, num_slots=largest)
         return chunks.Unit(
             fingerprint,
             _static(run, self.WITHOUT, len(run.scored), run.split.members.shape, run.split.non_members.shape),
             self,
             steps=rounds.cycles * rounds.local_epochs * updates,
-            **_memory(
+            **amounts.of_unit(
                 count * (training + 2 * positions * params), fitting, at_once=positions, epoch=epoch, models=count
             ),
             alone=True,
@@ -217,7 +218,7 @@ class Federation:
     def unit(self, fingerprint: str) -> chunks.Unit:
         """Returns what it takes: the snapshots of one cycle are in memory at once, scored, and gone."""
         run = self.run
-        training, params = _nbytes(run)
+        training, params = amounts.of_model(run)
         rounds, positions, num_scored = run.plans.rounds, run.plans.snapshots_per_cycle, len(run.scored)
         num_floats = len(self.kept) + sum(len(reader.attacks.names) for reader in self.readers)
         scores = positions * num_scored * (1 + 4 * num_floats)
@@ -231,7 +232,7 @@ class Federation:
             self,
             **_joining(run, self.WITHOUT, num_scored, self.kept, readers),
             steps=rounds.cycles * rounds.local_epochs * _updates(run, self.shards.sizes),
-            **_memory(state, _scoring_nbytes(run), epoch=epoch),
+            **amounts.of_unit(state, amounts.of_scoring(run), epoch=epoch),
             kept_nbytes=scores * len(run.plans.scored_cycles),
             num_models=1,
             shown={"nodes": rounds.nodes, "epochs": rounds.local_epochs},
@@ -284,49 +285,3 @@ def _joining(run: runs.Run, without: tuple[str, ...], *more: Hashable) -> dict[s
 def _updates(run: runs.Run, sizes: Iterable[int]) -> int:
     """Updates of one epoch over shards of these sizes."""
     return sum(-(-int(size) // run.plans.training.batch_size) for size in sizes)
-
-
-def _memory(state: int, work: int, *, at_once: int = 1, epoch: int = 0, models: int = 1) -> dict[str, Any]:
-    """A unit's bytes: a CPU core works at one model after the other, an accelerator at all of its units at once.
-
-    Args:
-      state: of the unit.
-      work: of scoring or fitting.
-      at_once: how often that is there at once on an accelerator.
-      epoch: of one model in training beside its state, see `memory.epoch_nbytes`; gone when it is scored.
-      models: of the unit, trained side by side on an accelerator.
-    """
-    if compilation.platform() == "cpu":
-        return {"nbytes": state, "fixed_nbytes": max(work, epoch)}
-    return {"nbytes": state + max(at_once * work, models * epoch)}
-
-
-def params_nbytes(run: runs.Run) -> int:
-    """Returns the memory of a model's parameters, in bytes."""
-    return memory.params_nbytes(run.module, num_features=run.dataset.features.shape[1])
-
-
-@functools.lru_cache(maxsize=influence.RECENT)
-def _nbytes(run: runs.Run) -> tuple[int, int]:
-    """Memory of a model in training, and of its parameters alone."""
-    num_features = run.dataset.features.shape[1]
-    batch_size = run.plans.training.batch_size
-    training = memory.training_nbytes(
-        run.module, num_features=num_features, batch_size=batch_size, defended=run.plans.defences.make()
-    )
-    return training, params_nbytes(run)
-
-
-def _scoring_nbytes(run: runs.Run) -> int:
-    """Memory of a block of records on its way through a model and the attacks."""
-    return scoring.RECORD_BLOCK * 4 * (run.dataset.features.shape[1] + 8 * run.dataset.num_classes)
-
-
-def _fit_nbytes(run: runs.Run, num_records: int) -> int:
-    """Memory of fitting one attack, each shadow asked about so many records."""
-    return scoring.fit_nbytes(
-        num_classes=run.dataset.num_classes,
-        num_features=run.dataset.features.shape[1],
-        num_shadows=run.settings.get("shadow.count"),
-        num_records=num_records,
-    )

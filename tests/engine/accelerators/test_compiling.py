@@ -13,7 +13,7 @@ import rich.console
 from fedmia_jax import compilation
 from fedmia_jax.config import sweeps
 from fedmia_jax.engine import progress
-from fedmia_jax.engine.accelerators import compiling, topologies
+from fedmia_jax.engine.accelerators import compiler, compiling, topologies
 from fedmia_jax.engine.plans import runs
 
 VALUES = {
@@ -52,14 +52,14 @@ def called(program, args, static):
 @pytest.fixture(scope="module")
 def walked(quick_compilation):
     """An estimate, and every program that was called for it."""
-    run, seen = compiling.Compiler.run, set()
+    run, seen = compiler.Compiler.run, set()
 
     def spy(self, program, args, static):
         seen.add(called(program, args, static))
         return run(self, program, args, static)
 
     with pytest.MonkeyPatch.context() as patch, quick_compilation():
-        patch.setattr(compiling.Compiler, "run", spy)
+        patch.setattr(compiler.Compiler, "run", spy)
         return estimate(VALUES), seen
 
 
@@ -86,7 +86,7 @@ def test_every_program_of_a_run_is_compiled_once(walked, run_sweep, tmp_path):
 def test_an_estimate_says_what_a_run_takes(found):
     assert not found.problems
     assert all(made.nbytes > 0 and made.work.kernels > 0 for made in found.programs)
-    trained = [made for made in found.programs if made.name == compiling.TRAINS]
+    trained = [made for made in found.programs if made.name == compiler.TRAINS]
     assert [(made.stage, made.models) for made in trained] == [
         ("central models", 6),
         ("federations", 2),
@@ -118,7 +118,7 @@ def test_a_device_that_is_too_small_is_said(found):
 def test_a_program_that_does_not_compile_is_named_and_the_others_go_on(monkeypatch, quick_compilation):
     missing = jax.extend.core.Primitive("missing")  # that no platform knows
     missing.def_abstract_eval(lambda aval: aval)
-    run = compiling.Compiler.run
+    run = compiler.Compiler.run
 
     @functools.cache
     def break_program(program):
@@ -129,9 +129,9 @@ def test_a_program_that_does_not_compile_is_named_and_the_others_go_on(monkeypat
         return broken
 
     def break_training(self, program, args, static):
-        return run(self, break_program(program) if program.__name__ == compiling.TRAINS else program, args, static)
+        return run(self, break_program(program) if program.__name__ == compiler.TRAINS else program, args, static)
 
-    monkeypatch.setattr(compiling.Compiler, "run", break_training)
+    monkeypatch.setattr(compiler.Compiler, "run", break_training)
     with quick_compilation():
         broken = estimate(
             VALUES
