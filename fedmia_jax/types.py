@@ -56,7 +56,6 @@ class Hyper:
     learning_rate: Scalar  # f32[]
     dropout_rate: Scalar  # f32[]
     levels: tuple[Mapping[str, Scalar], ...] = ()  # of each defence: its traced options by name, f32[]
-    num_classes: Scalar | None = None  # i32[], a model's own, where it is trained beside models of more classes
 
 
 @jax.tree_util.register_dataclass

@@ -2,8 +2,9 @@
 
 On an accelerator an update of few models takes as long as one of many. Points of a sweep over the number of classes
 have programs of their own, though all but the last layer is alike; here their calls meet, and become one call of the
-program for the most classes, each with parameters that are filled up with zeros. A model's answers beyond its own
-classes have no chance, so that these stay zero, and are cut off again.
+program for the most classes. Each brings parameters that are filled up with zeros, and with a bias that leaves answers
+beyond a model's own classes no chance: their slopes are zero, so that nothing of what is filled up moves. It is cut off
+again.
 """
 
 import dataclasses
@@ -19,6 +20,9 @@ import numpy as np
 
 from fedmia_jax import compilation, types
 from fedmia_jax.engine import chunks, programs
+from fedmia_jax.learning import networks
+
+NEVER = -1e30  # the bias of an answer that has no chance: its exponential is zero, and it is a finite number
 
 
 class Call(NamedTuple):
@@ -83,7 +87,9 @@ class Meeting:
             return
         kinds = {who: call.kind(self._bundle.num_classes) for who, call in self._waiting.items()}
         first = min(kinds.values(), key=lambda kind: kind[0])
-        served = {who: self._waiting.pop(who) for who, kind in kinds.items() if kind == first}
+        found = {who: self._waiting.pop(who) for who, kind in kinds.items() if kind == first}
+        # Whoever comes first: another order would be another program.
+        served = dict(sorted(found.items(), key=lambda item: item[1].trainer.learning.num_classes))
         try:
             self._answers |= dict(zip(served, run_as_one(list(served.values()), self._bundle), strict=True))
         except BaseException as error:
@@ -103,7 +109,7 @@ def run_as_one(calls: Sequence[Call], bundle: chunks.Bundle) -> list[tuple[Any, 
     result = trainer.advance(records, state, models, calls[0].step)
     sizes = tuple(len(call.models.key) for call in calls)
     shapes = tuple((_shapes(call.trainer.state), _shapes(call.trainer.params)) for call in calls)
-    return _part_again(result, sizes=sizes, shapes=shapes)
+    return part_models(result, sizes=sizes, shapes=shapes)
 
 
 def stack(
@@ -117,18 +123,14 @@ def stack(
       size: models, the last one again and again where the calls have fewer.
     """
     states = [call.state for call in calls]
-    models = [_tell_apart(call, number) for number, call in enumerate(calls)]
+    models = [
+        dataclasses.replace(call.models, labels=np.full(len(call.models.key), number, np.int32))
+        for number, call in enumerate(calls)
+    ]
+    bias = networks.answer_bias(trainer.learning.network)
+    state, stacked = stack_models(states, models, shapes=_shapes(trainer.state), bias=bias, size=size)
     labels = jnp.stack([call.records.labels for call in calls])
-    state, stacked = _stack_all(states, models, shapes=_shapes(trainer.state), size=size)
     return state, stacked, types.Records(calls[0].records.features, labels)
-
-
-def _tell_apart(call: Call, number: int) -> programs.Models:
-    """The models of a call, each with its number of classes and the place of its labels."""
-    count = len(call.models.key)
-    num_classes = np.full(count, call.trainer.learning.num_classes, np.int32)
-    hyper = dataclasses.replace(call.models.hyper, num_classes=num_classes)
-    return dataclasses.replace(call.models, hyper=hyper, labels=np.full(count, number, np.int32))
 
 
 def _shapes(of_one: Any) -> tuple[tuple[int, ...], ...]:
@@ -136,14 +138,16 @@ def _shapes(of_one: Any) -> tuple[tuple[int, ...], ...]:
     return tuple(leaf.shape for leaf in jax.tree.leaves(of_one))
 
 
-def _fill(state: Any, shapes: Sequence[tuple[int, ...]]) -> Any:
-    """A state, leaves [S, ...], with zeros behind every axis up to the shapes that are wanted of one model."""
-    leaves, structure = jax.tree.flatten(state)
-    missing = [
-        ((0, 0), *((0, most - size) for size, most in zip(leaf.shape[1:], shape, strict=True)))
-        for leaf, shape in zip(leaves, shapes, strict=True)
-    ]
-    return jax.tree.unflatten(structure, [jnp.pad(leaf, width) for leaf, width in zip(leaves, missing, strict=True)])
+def _fill(state: Any, shapes: Sequence[tuple[int, ...]], bias: tuple[str, ...]) -> Any:
+    """A state, leaves [S, ...], with more entries behind every axis up to the shapes that are wanted of one model."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(state)
+    filled = []
+    for (path, leaf), shape in zip(leaves, shapes, strict=True):
+        names = [str(getattr(entry, "key", getattr(entry, "name", ""))) for entry in path]
+        of_answers = tuple(names[-len(bias) :]) == bias and "opt_state" not in names
+        width = ((0, 0), *((0, most - size) for size, most in zip(leaf.shape[1:], shape, strict=True)))
+        filled.append(jnp.pad(leaf, width, constant_values=NEVER if of_answers else 0))
+    return jax.tree.unflatten(structure, filled)
 
 
 def _cut(tree: Any, rows: slice, shapes: Sequence[tuple[int, ...]]) -> Any:
@@ -153,20 +157,22 @@ def _cut(tree: Any, rows: slice, shapes: Sequence[tuple[int, ...]]) -> Any:
     return jax.tree.unflatten(structure, cut)
 
 
-@functools.partial(compilation.jit, static_argnames=("shapes", "size"))
-def _stack_all(states: Any, models: Any, *, shapes: tuple[tuple[int, ...], ...], size: int) -> Any:
+@functools.partial(compilation.jit, static_argnames=("shapes", "bias", "size"))
+def stack_models(
+    states: Any, models: Any, *, shapes: tuple[tuple[int, ...], ...], bias: tuple[str, ...], size: int
+) -> Any:
     """States and models of all calls in a row, see `stack`."""
 
     def stack_leaves(*leaves: jax.Array) -> jax.Array:
         together = jnp.concatenate(leaves)
         return together[jnp.minimum(jnp.arange(size), len(together) - 1)]
 
-    filled = [_fill(state, shapes) for state in states]
+    filled = [_fill(state, shapes, bias) for state in states]
     return jax.tree.map(stack_leaves, *filled), jax.tree.map(stack_leaves, *models)
 
 
 @functools.partial(compilation.jit, static_argnames=("sizes", "shapes"))
-def _part_again(result: Any, *, sizes: tuple[int, ...], shapes: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+def part_models(result: Any, *, sizes: tuple[int, ...], shapes: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     """What each call asked for: the state, snapshots, and what is finite, in the shapes of its own program."""
     state, *snapshots, finite = result
     rows = [slice(end - size, end) for end, size in zip(itertools.accumulate(sizes), sizes, strict=True)]

@@ -57,9 +57,8 @@ class Learning:
 
     @property
     def mixes_classes(self) -> bool:
-        """Whether a model trains the same beside models of more classes; see `networks.answers_apart`."""
-        fast = self.steps.optimizer == "sgd" and self.steps.batch_size == 1  # knows no answers without a chance
-        return networks.answers_apart(self.network) and not self.defences.names and not fast
+        """Whether a model trains the same beside models of more classes; see `joining.py`."""
+        return networks.answer_bias(self.network) is not None and not self.defences.names
 
     def widened(self, num_classes: int) -> "Learning":
         """Returns the same with a network of so many classes."""

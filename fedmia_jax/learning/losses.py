@@ -37,14 +37,9 @@ def _own(logits: types.Array, labels: types.Array) -> jax.Array:
 
 
 def make_losses(defences: contract.Defended) -> LossFn:
-    """Builds the loss of each record with its penalties, `losses(logits f32[B, K], labels i32[B], hyper) -> f32[B]`.
-
-    Answers beyond a model's own classes have no chance, and their slopes are zero.
-    """
+    """Builds the loss of each record with its penalties, `losses(logits f32[B, K], labels i32[B], hyper) -> f32[B]`."""
 
     def losses(logits: jax.Array, labels: jax.Array, hyper: types.Hyper) -> jax.Array:
-        if hyper.num_classes is not None:
-            logits = jnp.where(jnp.arange(logits.shape[-1]) < hyper.num_classes, logits, -jnp.inf)
         penalties = (hook(logits, labels, hyper.levels[place]) for place, hook in defences.hooks("penalty"))
         return sum(penalties, start=cross_entropy(logits, labels))
 

@@ -6,8 +6,8 @@ leave this file alone.
 A module may also have a method `split() -> Split`, its network cut behind a dense first layer; then plain descent on
 single records takes about a third of the time. And it may have a method `draw(num_records, dropout_rate)`, all that it
 draws for a minibatch in training; then `__call__` is given that as `drawn`, and whole epochs are drawn at once. And a
-method `answers_apart() -> bool`, see `answers_apart`; then models of different numbers of classes train side by side
-on an accelerator.
+method `answer_bias() -> tuple[str, ...]`, see `answer_bias`; then models of different numbers of classes train side by
+side on an accelerator.
 """
 
 import dataclasses
@@ -114,9 +114,9 @@ class Mlp(nn.Module):
         return randomness.draw_events(self.make_rng("dropout"), (num_records, self.hidden), dropout_rate)
 
     @nn.nowrap
-    def answers_apart(self) -> bool:
-        """Each answer has a column of the last layer to itself."""
-        return True
+    def answer_bias(self) -> tuple[str, ...]:
+        """The bias of the last layer; each answer has a column of it to itself."""
+        return "Dense_1", "bias"
 
     @nn.nowrap
     def split(self) -> Split:
@@ -250,13 +250,14 @@ def make_split(module: nn.Module) -> Split | None:
     return module.split() if _says(module, "split") else None
 
 
-def answers_apart(module: nn.Module) -> bool:
-    """Whether more classes change nothing of the first ones' answers, where the parameters are the same.
+def answer_bias(module: nn.Module) -> tuple[str, ...] | None:
+    """Returns where in the parameters a bias f32[K] lies that is added to the answers; None where no module says so.
 
-    The parameters for more classes are then those for fewer, with more entries behind them along some axes, and these
-    act on the additional answers alone. False where the module does not say.
+    A module that says it promises that more classes change nothing of the first ones' answers where the parameters are
+    the same: those for more classes are those for fewer with more entries behind them along some axes, and these act
+    on the additional answers alone.
     """
-    return _says(module, "answers_apart") and bool(module.answers_apart())
+    return module.answer_bias() if _says(module, "answer_bias") else None
 
 
 def _says(module: nn.Module, name: str) -> bool:

@@ -73,9 +73,9 @@ def estimate(
     """
     drafts: dict[str, in_memory.Draft] = {}  # every unit has left what the first chunk of its group left
     workdir: Any = in_memory.Workdir(lambda unit, piece: drafts[unit].read(0, piece))
-    place = _Lab(workdir, shown, devices=topology.devices, budget=budget, strict=False)
     maker, updates, passes = compiler.Compiler(topology), 0.0, collections.Counter[compiler.Compiled]()
     with compilation.using(compilation.Target(topology.devices[0].platform, maker.run)):
+        place = _Lab(workdir, shown, devices=topology.devices, budget=budget, strict=False)
         planned = planning.make_plan(every_run)
         for kind in kinds.KINDS:
             # The pieces of an audit share what they read, and not their programs.

@@ -141,3 +141,22 @@ def test_a_program_that_does_not_compile_is_named_and_the_others_go_on(monkeypat
     assert re.match("central models: advance_model: .*missing.* not found for platform cpu", broken.problems[0])
     assert [row[3] for row in compiling.explain(broken).rows].count("does not compile") == 1
     assert len(broken.programs) > 2
+
+
+def test_points_that_differ_in_classes_alone_train_as_one_on_an_accelerator(monkeypatch, quick_compilation):
+    """The updates of all, in the turns of one."""
+    values = {
+        "data": {"num_records": 400, "num_features": 12, "num_federation": 100, "num_test": 100},
+        "model": {"hidden": 4},
+        "federation": {"nodes": 2, "cycles": 1, "local_epochs": 2},
+        "shadow": {"count": 2},
+        "attack": {"names": ("loss",)},
+        "sweep": {"data.num_classes": [3, 2]},
+    }
+    monkeypatch.setattr(compilation, "platform", lambda: "tpu")
+    with quick_compilation():
+        found = estimate(values)
+    trained = [made for made in found.programs if made.name == compiler.TRAINS]
+    assert [(made.stage, made.models) for made in trained] == [("central models", 6), ("federations", 2)]
+    assert found.updates == sum(found.passes[made] * made.models for made in trained)
+    assert {made.floor for made in trained} == {6 * 4 * (12 * 4 + 4 + 4 * 3 + 3)}
