@@ -149,6 +149,22 @@ def test_the_second_call_compiles_nothing(train_many, models, compilations):
     assert names, "the counter counts"
 
 
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_all_segments_are_one_program(toy, models, compilations, quick_compilation, num_devices):
+    """Arrays of the host, arrays that a program has left, and a state that a checkpoint has brought back."""
+    learning = programs.Learning(
+        networks.Mlp(4, 5 + num_devices), training.Options(batch_size=8), defenses.Chosen(), 20
+    )
+    trainer = programs.make_train(learning, devices=tuple(jax.devices()[:num_devices]))
+    three = take(models, range(3))
+    with compilations() as names, quick_compilation():
+        state = trainer.start(three.key)
+        for segment in [(0, 1), (1, 2), (2, 3)]:
+            state, _ = trainer.advance(toy.records, state, three, segment)
+        trainer.advance(toy.records, jax.device_get(state), three, (3, 4))
+    assert len([name for name in names if "advance_model" in name]) == 1
+
+
 def test_training_that_explodes_is_reported(train_many, models):
     rates = models.hyper.learning_rate.copy()
     rates[2] = np.inf
