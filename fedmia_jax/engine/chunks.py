@@ -11,6 +11,7 @@ from typing import Any
 
 MOST_IDLE = 0.1  # of the devices' time, before a group is given one device rather than all
 MOST_FILLED = 1.5  # memory of a bundle, over that of its chunks by themselves
+JOINED = 1.25  # memory of a model in a bundle, over that by itself: its state is there apart and among the others
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -150,7 +151,7 @@ def _fit_together(chunks: Sequence[Chunk], *, num_devices: int, budget: int) -> 
     """Whether chunks may be one bundle, where every model takes what one of the most classes takes."""
     nbytes = sum(chunk.size for chunk in chunks) * max(unit.nbytes for chunk in chunks for unit in chunk.units)
     fixed = num_devices * sum(chunk.group[0].fixed_nbytes for chunk in chunks)
-    return nbytes + fixed <= budget and nbytes <= MOST_FILLED * sum(chunk.nbytes for chunk in chunks)
+    return JOINED * nbytes + fixed <= budget and nbytes <= MOST_FILLED * sum(chunk.nbytes for chunk in chunks)
 
 
 def _narrow(groups: Sequence[Sequence[Unit]], *, num_devices: int, budget: int) -> list[Sequence[Unit]]:

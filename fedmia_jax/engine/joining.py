@@ -67,24 +67,27 @@ class Meeting:
         """Says that a chunk has ended, in whatever way."""
         with self._changed:
             self._present -= 1
-            self._answer()
+            self._changed.notify_all()
 
     def _call(self, call: Call) -> Any:
         """Waits until the others call or leave; returns what the call's own program would."""
         me = threading.get_ident()
         with self._changed:
             self._waiting[me] = call
-            self._answer()
-            self._changed.wait_for(lambda: me in self._answers)
+            while me not in self._answers:
+                # By one of those who wait: who leaves has left the precision of the run behind.
+                if me in self._waiting and len(self._waiting) == self._present:
+                    self._answer()
+                    self._changed.notify_all()
+                else:
+                    self._changed.wait()
             answer = self._answers.pop(me)
         if isinstance(answer, BaseException):
             raise answer
         return answer
 
     def _answer(self) -> None:
-        """Where everybody waits, serves those who are least far, so that the others are caught up with."""
-        if not self._waiting or len(self._waiting) < self._present:
-            return
+        """Serves those of the waiting who are least far, so that the others are caught up with."""
         kinds = {who: call.kind(self._bundle.num_classes) for who, call in self._waiting.items()}
         first = min(kinds.values(), key=lambda kind: kind[0])
         found = {who: self._waiting.pop(who) for who, kind in kinds.items() if kind == first}
@@ -94,7 +97,6 @@ class Meeting:
             self._answers |= dict(zip(served, run_as_one(list(served.values()), self._bundle), strict=True))
         except BaseException as error:
             self._answers |= dict.fromkeys(served, error)
-        self._changed.notify_all()
 
 
 def alone(trainer: programs.Programs) -> programs.Programs:
@@ -108,7 +110,7 @@ def run_as_one(calls: Sequence[Call], bundle: chunks.Bundle) -> list[tuple[Any, 
     state, models, records = stack(calls, trainer, size=bundle.size)
     result = trainer.advance(records, state, models, calls[0].step)
     sizes = tuple(len(call.models.key) for call in calls)
-    shapes = tuple((_shapes(call.trainer.state), _shapes(call.trainer.params)) for call in calls)
+    shapes = tuple(tuple(map(_shapes, call.trainer.shapes())) for call in calls)
     return part_models(result, sizes=sizes, shapes=shapes)
 
 
@@ -128,7 +130,7 @@ def stack(
         for number, call in enumerate(calls)
     ]
     bias = networks.answer_bias(trainer.learning.network)
-    state, stacked = stack_models(states, models, shapes=_shapes(trainer.state), bias=bias, size=size)
+    state, stacked = stack_models(states, models, shapes=_shapes(trainer.shapes()[0]), bias=bias, size=size)
     labels = jnp.stack([call.records.labels for call in calls])
     return state, stacked, types.Records(calls[0].records.features, labels)
 

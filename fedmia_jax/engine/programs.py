@@ -102,16 +102,14 @@ class Programs(NamedTuple):
       advance: `advance(records, state, models, step) -> (state, ..)` for one stretch of training, `step` numbers that
         all models share. Labels of `records` are i32[M], or i32[L, M] where `models` says whose are whose.
       learning: what they train.
-      state: shapes of `start`'s result for one model.
-      params: shapes of its parameters.
+      shapes: `shapes()` returns those of one model: of `start`'s result, and of its parameters.
       widen: `widen(num_classes)` returns the same programs for networks of so many classes.
     """
 
     start: Callable[[jax.Array], Any]
     advance: Callable[[types.Records, Any, Models, tuple[Any, ...]], Any]
     learning: Learning
-    state: Any
-    params: types.Params
+    shapes: Callable[[], tuple[Any, types.Params]]
     widen: Callable[[int], "Programs"]
 
 
@@ -160,14 +158,16 @@ def _compile(
     """Programs of S models from functions of one."""
     start_many = parallel.make_parallel(start_model, devices=devices)
     advance_many = parallel.make_parallel(advance_model, devices=devices)
-    key = jax.random.key(0, impl=randomness.GENERATOR)
-    state = jax.eval_shape(lambda key: start_model((), key), key)
-    params = jax.eval_shape(learning.make_start(learning.defences.make()), key).params
+
+    @functools.cache
+    def shapes() -> tuple[Any, types.Params]:
+        key, start = jax.random.key(0, impl=randomness.GENERATOR), learning.make_start(learning.defences.make())
+        return jax.eval_shape(lambda key: start_model((), key), key), jax.eval_shape(start, key).params
 
     def advance(records: types.Records, state: Any, models: Models, step: tuple[Any, ...]) -> Any:
         return advance_many((records, step), (state, models))
 
-    return Programs(lambda keys: start_many((), keys), advance, learning, state, params, widen)
+    return Programs(lambda keys: start_many((), keys), advance, learning, shapes, widen)
 
 
 def _own(records: types.Records, model: Models) -> types.Records:

@@ -5,8 +5,10 @@ import pytest
 import sklearn.cluster
 import threadpoolctl
 
-from fedmia_jax import errors
-from fedmia_jax.data import clustering
+from configs import paper
+from fedmia_jax import data, errors
+from fedmia_jax.config import sweeps
+from fedmia_jax.data import clustering, synthetic
 
 
 def blobs(sizes, *, num_features=24, seed=0):
@@ -192,3 +194,28 @@ def test_fewer_clusters_than_classes_are_one_line(tmp_path, monkeypatch):
         "data.num_classes=5: k-means tells only 1 clusters apart, the features are too alike; lower it"
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_the_labels_of_the_package_are_k_means_of_the_default_records(monkeypatch, tmp_path):
+    """For every number of classes of the paper: a fixed point of Lloyd's algorithm, wherever it was computed."""
+    config = paper.get_config("all")
+    settings = sweeps.expand(config).settings
+    raw = data.read("synthetic", settings.read("data", synthetic.Options), seed=settings.get("data.seed"))
+    rows = clustering._normalised(raw.features)
+    monkeypatch.setattr(clustering, "_compute", lambda *_: pytest.fail("computed anew: run .ci/labels"))
+    numbers = config.sweep["data.num_classes"]
+    assert len(list(clustering.PACKAGED.glob("*.npz"))) == len(numbers)
+    for num_classes in numbers:
+        labels = labels_of(raw.features, num_classes, cache_dir=tmp_path)
+        sizes = np.bincount(labels, minlength=num_classes)
+        assert (np.diff(sizes) <= 0).all()
+        means = np.stack([rows[labels == label].mean(axis=0) for label in range(num_classes)])
+        nearest = ((means**2).sum(axis=1) - 2 * rows @ means.T).argmin(axis=1)
+        assert (nearest == labels).mean() > 0.999
+    assert not list(tmp_path.iterdir())
+
+
+def test_labels_of_the_package_are_for_these_records_alone(tmp_path):
+    features, _ = blobs([60, 40])
+    labels_of(features, 2, cache_dir=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1

@@ -95,7 +95,7 @@ def test_chunks_that_differ_in_classes_alone_make_a_bundle():
 
 
 def test_a_bundle_fits_the_memory_and_is_not_filled_up_too_much():
-    assert bundles(alike((10, 5, 10), (20, 5, 10), (30, 5, 10)), budget=100) == [((20, 10), [10, 20]), (None, [30])]
+    assert bundles(alike((10, 5, 10), (20, 5, 10), (30, 5, 10)), budget=125) == [((20, 10), [10, 20]), (None, [30])]
     assert bundles(alike((10, 5, 10), (100, 5, 20))) == [((100, 10), [10, 100])]  # 200 bytes, by themselves 150
     assert bundles(alike((10, 5, 10), (100, 5, 31))) == [(None, [10, 100])]  # 310, by themselves 205
 

@@ -134,7 +134,8 @@ def test_whoever_is_behind_is_caught_up_with(calls, monkeypatch):
     together, run_as_one = [], joining.run_as_one
 
     def spy(calls, bundle):
-        together.append((calls[0].step, sorted(call.trainer.learning.num_classes for call in calls)))
+        assert jax.config.jax_default_matmul_precision == "high"
+        together.append((calls[0].step, [call.trainer.learning.num_classes for call in calls]))
         return run_as_one(calls, bundle)
 
     monkeypatch.setattr(joining, "run_as_one", spy)
@@ -142,8 +143,9 @@ def test_whoever_is_behind_is_caught_up_with(calls, monkeypatch):
     def work(call, steps):
         def through(join):
             trainer, state = join(call.trainer), call.state
-            for step in steps:
-                state, finite = trainer.advance(call.records, state, call.models, step)
+            with jax.default_matmul_precision("high"):  # of this thread, as long as its chunk is computed
+                for step in steps:
+                    state, finite = trainer.advance(call.records, state, call.models, step)
             return bool(finite.all())
 
         return through
