@@ -54,6 +54,11 @@ def jit(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     return call
 
 
+def jit_here(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """Returns the function compiled for this process, whatever target is in use: for what only moves arrays."""
+    return jax.jit(fn, **options)
+
+
 def put(tree: TreeT, sharding: jax.sharding.Sharding) -> TreeT:
     """Returns arrays where a program is to find them; as they are, where it is made for another machine."""
     return jax.device_put(tree, sharding) if _target.get() is None else tree

@@ -73,6 +73,8 @@ def write_zeros(path: pathlib.Path, name: str, *, blocks: int) -> None:
         ("Half", "parameters of float16; float32 expected"),
         ("NotANumber", "answers NaN or infinity before any training"),
         ("DrawsAnother", "answers something else with what its method draw has drawn than with the key of that"),
+        ("Centred", "has a method answer_bias, and answers something else where there is a class more"),
+        ("NoSuchBias", "says by answer_bias that f32[3] lies at last/bias, where it does not"),
         (
             "ForgetsWhatIsDrawn",
             "it raised TypeError: ForgetsWhatIsDrawn.__call__() got an unexpected keyword",

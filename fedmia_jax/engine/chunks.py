@@ -21,8 +21,9 @@ class Unit:
     Attributes:
       fingerprint: of all that the outcome depends on.
       static: what decides shapes and trip counts; units of equal `static` run as one program.
-      but_classes: equal for units that differ in labels and number of classes alone, and may train as one on an
+      bundled_by: equal for units that differ in labels and number of classes alone, and may train as one on an
         accelerator; None for those that may not.
+      bundled_nbytes: memory more of a unit that does, in bytes.
       num_classes: K.
       task: what to do.
       steps: model updates, or an equivalent, for plans and bars.
@@ -42,7 +43,8 @@ class Unit:
     steps: float
     nbytes: int
     fixed_nbytes: int = 0
-    but_classes: Hashable = None
+    bundled_by: Hashable = None
+    bundled_nbytes: int = 0
     num_classes: int = 0
     kept_nbytes: int = 0
     most: int = 0
@@ -54,10 +56,17 @@ class Unit:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Bundle:
-    """Chunks that train as one, by the program for this many models of this many classes, whoever of them is left."""
+    """Chunks that train as one.
+
+    Attributes:
+      num_classes: the most of them have.
+      size: models of all of them. The program is for so many, whoever of the chunks is left.
+      num_chunks: that there are.
+    """
 
     num_classes: int
     size: int
+    num_chunks: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -133,8 +142,7 @@ def _bundle(chunks: Sequence[Chunk], *, num_devices: int, budget: int) -> list[C
     """The chunks, those that may train as one in bundles that fit the memory, as long as little is filled up."""
     bundled: list[list[Chunk]] = []
     for chunk in chunks:
-        kind = chunk.group[0].but_classes
-        alike = [each for each in bundled if kind is not None and each[0].group[0].but_classes == kind]
+        alike = [each for each in bundled if _are_alike(each[0], chunk, num_devices)]
         if alike and _fit_together([*alike[-1], chunk], num_devices=num_devices, budget=budget):
             alike[-1].append(chunk)
         else:
@@ -142,16 +150,26 @@ def _bundle(chunks: Sequence[Chunk], *, num_devices: int, budget: int) -> list[C
     made: dict[Chunk, Chunk] = {}
     for each in bundled:
         if len(each) > 1:
-            bundle = Bundle(max(chunk.group[0].num_classes for chunk in each), sum(chunk.size for chunk in each))
+            most, size = max(chunk.group[0].num_classes for chunk in each), sum(chunk.size for chunk in each)
+            bundle = Bundle(most, size, len(each))
             made |= {chunk: dataclasses.replace(chunk, bundle=bundle) for chunk in each}
     return [made.get(chunk, chunk) for chunk in chunks]
 
 
+def _are_alike(chunk: Chunk, other: Chunk, num_devices: int) -> bool:
+    """Whether two chunks may train as one, on as many devices."""
+    kinds = [(each.group[0].bundled_by, min(each.size, num_devices)) for each in (chunk, other)]
+    return kinds[0] == kinds[1] and kinds[0][0] is not None
+
+
 def _fit_together(chunks: Sequence[Chunk], *, num_devices: int, budget: int) -> bool:
     """Whether chunks may be one bundle, where every model takes what one of the most classes takes."""
-    nbytes = sum(chunk.size for chunk in chunks) * max(unit.nbytes for chunk in chunks for unit in chunk.units)
-    fixed = num_devices * sum(chunk.group[0].fixed_nbytes for chunk in chunks)
-    return JOINED * nbytes + fixed <= budget and nbytes <= MOST_FILLED * sum(chunk.nbytes for chunk in chunks)
+    size, largest = sum(chunk.size for chunk in chunks), max(unit.nbytes for chunk in chunks for unit in chunk.units)
+    more = max(chunk.group[0].bundled_nbytes for chunk in chunks)
+    fixed, nbytes = num_devices * sum(chunk.group[0].fixed_nbytes for chunk in chunks), size * largest
+    return JOINED * nbytes + size * more + fixed <= budget and nbytes <= MOST_FILLED * sum(
+        chunk.nbytes for chunk in chunks
+    )
 
 
 def _narrow(groups: Sequence[Sequence[Unit]], *, num_devices: int, budget: int) -> list[Sequence[Unit]]:

@@ -66,13 +66,17 @@ def compute_bundle(
     """Computes what is left of a bundle, every chunk in a thread of its own, whose training meets; see `run_chunks`."""
     meeting = joining.Meeting(bundle, len(together))
 
+    def fail() -> None:
+        on_failure()
+        meeting.end()
+
     def take(chunk: chunks.Chunk) -> None:
         try:
             compute(chunk, devices, meeting.join)
         finally:
             meeting.leave()
 
-    _call_all(take, together, len(together), on_failure=on_failure)
+    _call_all(take, together, len(together), on_failure=fail)
 
 
 def _call_all(
@@ -86,9 +90,9 @@ def _call_all(
     if not todo:
         return
     pool = concurrent.futures.ThreadPoolExecutor(num_threads)
-    # With the target of this thread, where programs are only compiled.
-    waiting = [pool.submit(contextvars.copy_context().run, call, chunk) for chunk in todo]
     try:
+        # With the target of this thread, where programs are only compiled.
+        waiting = [pool.submit(contextvars.copy_context().run, call, chunk) for chunk in todo]
         for future in concurrent.futures.as_completed(waiting):
             future.result()
     except BaseException as error:

@@ -53,6 +53,7 @@ class Meeting:
         self._present = num_chunks
         self._waiting: dict[int, Call] = {}
         self._answers: dict[int, Any] = {}
+        self._ended = False
         self._changed = threading.Condition()
 
     def join(self, trainer: programs.Programs) -> programs.Programs:
@@ -69,13 +70,21 @@ class Meeting:
             self._present -= 1
             self._changed.notify_all()
 
+    def end(self) -> None:
+        """Says that something has failed; nobody waits any longer for whoever may never come."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
     def _call(self, call: Call) -> Any:
         """Waits until the others call or leave; returns what the call's own program would."""
         me = threading.get_ident()
         with self._changed:
             self._waiting[me] = call
             while me not in self._answers:
-                # By one of those who wait: who leaves has left the precision of the run behind.
+                if self._ended:
+                    raise InterruptedError("work beside this has failed")
+                # Here and not in `leave`: products have the precision that is set in the thread that calls.
                 if me in self._waiting and len(self._waiting) == self._present:
                     self._answer()
                     self._changed.notify_all()
@@ -88,15 +97,18 @@ class Meeting:
 
     def _answer(self) -> None:
         """Serves those of the waiting who are least far, so that the others are caught up with."""
-        kinds = {who: call.kind(self._bundle.num_classes) for who, call in self._waiting.items()}
-        first = min(kinds.values(), key=lambda kind: kind[0])
-        found = {who: self._waiting.pop(who) for who, kind in kinds.items() if kind == first}
-        # Whoever comes first: another order would be another program.
-        served = dict(sorted(found.items(), key=lambda item: item[1].trainer.learning.num_classes))
+        served = dict(self._waiting)
         try:
+            kinds = {who: call.kind(self._bundle.num_classes) for who, call in self._waiting.items()}
+            first = min(kinds.values(), key=lambda kind: kind[0])
+            found = {who: call for who, call in self._waiting.items() if kinds[who] == first}
+            # In an order of their own, whoever came first: another one would be another program.
+            served = dict(sorted(found.items(), key=lambda item: item[1].trainer.learning.num_classes))
             self._answers |= dict(zip(served, run_as_one(list(served.values()), self._bundle), strict=True))
         except BaseException as error:
             self._answers |= dict.fromkeys(served, error)
+        for who in served:
+            del self._waiting[who]
 
 
 def alone(trainer: programs.Programs) -> programs.Programs:
@@ -107,7 +119,7 @@ def alone(trainer: programs.Programs) -> programs.Programs:
 def run_as_one(calls: Sequence[Call], bundle: chunks.Bundle) -> list[tuple[Any, ...]]:
     """Makes one call of several, filled up to the size of the bundle; returns what the program of each would."""
     trainer = calls[0].trainer.widen(bundle.num_classes)
-    state, models, records = stack(calls, trainer, size=bundle.size)
+    state, models, records = stack(calls, trainer, bundle)
     result = trainer.advance(records, state, models, calls[0].step)
     sizes = tuple(len(call.models.key) for call in calls)
     shapes = tuple(tuple(map(_shapes, call.trainer.shapes())) for call in calls)
@@ -115,14 +127,14 @@ def run_as_one(calls: Sequence[Call], bundle: chunks.Bundle) -> list[tuple[Any, 
 
 
 def stack(
-    calls: Sequence[Call], trainer: programs.Programs, *, size: int
+    calls: Sequence[Call], trainer: programs.Programs, bundle: chunks.Bundle
 ) -> tuple[Any, programs.Models, types.Records]:
     """Returns what all calls ask as one call of a program for more classes would take it.
 
     Args:
       calls: of equal kind.
       trainer: the program for the most classes.
-      size: models, the last one again and again where the calls have fewer.
+      bundle: how many models and labels there are; the last ones again and again where the calls have fewer.
     """
     states = [call.state for call in calls]
     models = [
@@ -130,9 +142,10 @@ def stack(
         for number, call in enumerate(calls)
     ]
     bias = networks.answer_bias(trainer.learning.network)
-    state, stacked = stack_models(states, models, shapes=_shapes(trainer.shapes()[0]), bias=bias, size=size)
-    labels = jnp.stack([call.records.labels for call in calls])
-    return state, stacked, types.Records(calls[0].records.features, labels)
+    state, stacked = stack_models(states, models, shapes=_shapes(trainer.shapes()[0]), bias=bias, size=bundle.size)
+    labels = [call.records.labels for call in calls]
+    labels += labels[-1:] * (bundle.num_chunks - len(labels))
+    return state, stacked, types.Records(calls[0].records.features, jnp.stack(labels))
 
 
 def _shapes(of_one: Any) -> tuple[tuple[int, ...], ...]:
@@ -159,7 +172,7 @@ def _cut(tree: Any, rows: slice, shapes: Sequence[tuple[int, ...]]) -> Any:
     return jax.tree.unflatten(structure, cut)
 
 
-@functools.partial(compilation.jit, static_argnames=("shapes", "bias", "size"))
+@functools.partial(compilation.jit_here, static_argnames=("shapes", "bias", "size"))
 def stack_models(
     states: Any, models: Any, *, shapes: tuple[tuple[int, ...], ...], bias: tuple[str, ...], size: int
 ) -> Any:
@@ -173,7 +186,7 @@ def stack_models(
     return jax.tree.map(stack_leaves, *filled), jax.tree.map(stack_leaves, *models)
 
 
-@functools.partial(compilation.jit, static_argnames=("sizes", "shapes"))
+@functools.partial(compilation.jit_here, static_argnames=("sizes", "shapes"))
 def part_models(result: Any, *, sizes: tuple[int, ...], shapes: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     """What each call asked for: the state, snapshots, and what is finite, in the shapes of its own program."""
     state, *snapshots, finite = result

@@ -12,7 +12,7 @@ import numpy as np
 
 from fedmia_jax import compilation, errors, types
 from fedmia_jax.data import dataset as datasets
-from fedmia_jax.engine import parallel, programs, progress
+from fedmia_jax.engine import joining, parallel, programs, progress
 from fedmia_jax.storage import workdir as workdirs
 
 
@@ -32,6 +32,7 @@ class Lab:
       bundles: chunks that differ in their number of classes alone train as one; an accelerator takes no longer for it.
       join: `join(trainer)` returns programs that train a chunk beside others of its bundle, see `joining.py`.
       placed: arrays on devices, by fingerprint and device.
+      placing: held by who puts one there.
       warned: what a warning was about.
     """
 
@@ -44,8 +45,9 @@ class Lab:
     strict: bool = True
     stop: threading.Event = dataclasses.field(default_factory=threading.Event)
     bundles: bool = dataclasses.field(default_factory=lambda: compilation.platform() != "cpu")
-    join: Callable[[programs.Programs], programs.Programs] = lambda trainer: trainer
+    join: Callable[[programs.Programs], programs.Programs] = joining.alone
     placed: dict[Any, jax.Array] = dataclasses.field(default_factory=dict)
+    placing: threading.Lock = dataclasses.field(default_factory=threading.Lock)
     warned: set[Hashable] = dataclasses.field(default_factory=set)
 
     def records(self, dataset: datasets.Dataset, devices: tuple[jax.Device, ...]) -> types.Records:
@@ -55,8 +57,9 @@ class Lab:
 
         def put(name: str, array: np.ndarray) -> jax.Array:
             for device in devices:
-                if (name, device) not in self.placed:
-                    self.placed[name, device] = jax.device_put(array, device)
+                with self.placing:
+                    if (name, device) not in self.placed:
+                        self.placed[name, device] = jax.device_put(array, device)
             single = [self.placed[name, device] for device in devices]
             if len(devices) == 1:
                 return single[0]

@@ -56,7 +56,7 @@ class Learning:
         return self.network.num_classes
 
     @property
-    def mixes_classes(self) -> bool:
+    def may_join(self) -> bool:
         """Whether a model trains the same beside models of more classes; see `joining.py`."""
         return networks.answer_bias(self.network) is not None and not self.defences.names
 

@@ -197,10 +197,36 @@ def check(settings: Options, module: nn.Module, *, num_features: int) -> None:
             params = module.init(key, features)["params"]
             if not bool(jnp.isfinite(apply_fn(params, features)).all()):
                 raise refuse("answers NaN or infinity before any training")
+            if problem := _check_bias(module, params, features + 1.0, key):
+                raise refuse(problem)
         if ":" in settings.name and _says(module, "draw"):
             by_key, by_draw = (answer_to(params, features + 1.0, way) for way in ways[1:])
             if not bool(jnp.allclose(by_key, by_draw, rtol=1e-3, atol=1e-5, equal_nan=True)):
                 raise refuse("answers something else with what its method draw has drawn than with the key of that")
+
+
+def _check_bias(module: nn.Module, params: types.Params, features: jax.Array, key: jax.Array) -> str | None:
+    """Says what is wrong with what a module says of the bias of its answers, None where it is right."""
+    path = answer_bias(module)
+    if path is None:
+        return None
+    num_classes: int = module.num_classes
+    bias = functools.reduce(lambda tree, name: tree.get(name, {}) if isinstance(tree, dict) else {}, path, params)
+    if getattr(bias, "shape", None) != (num_classes,):
+        return f"says by answer_bias that f32[{num_classes}] lies at {'/'.join(path)}, where it does not"
+    wider = module.clone(num_classes=num_classes + 1)
+    wanted = jax.eval_shape(wider.init, key, features)["params"]
+    filled = jax.tree.map(
+        lambda leaf, more: jnp.pad(leaf, [(0, most - size) for size, most in zip(leaf.shape, more.shape, strict=True)]),
+        params,
+        wanted,
+    )
+    rate = jnp.float32(0.5)
+    few = make_apply(module)(params, features, dropout_rate=rate, key=key)
+    many = make_apply(wider)(filled, features, dropout_rate=rate, key=key)[:, :num_classes]
+    if not bool(jnp.allclose(few, many, rtol=1e-3, atol=1e-5)):
+        return "has a method answer_bias, and answers something else where there is a class more"
+    return None
 
 
 def make_apply(module: nn.Module) -> types.ApplyFn:

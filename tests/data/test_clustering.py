@@ -197,7 +197,7 @@ def test_fewer_clusters_than_classes_are_one_line(tmp_path, monkeypatch):
 
 
 def test_the_labels_of_the_package_are_k_means_of_the_default_records(monkeypatch, tmp_path):
-    """For every number of classes of the paper: a fixed point of Lloyd's algorithm, wherever it was computed."""
+    """For every number of classes of the paper: nearly a fixed point of Lloyd's algorithm, wherever it was computed."""
     config = paper.get_config("all")
     settings = sweeps.expand(config).settings
     raw = data.read("synthetic", settings.read("data", synthetic.Options), seed=settings.get("data.seed"))

@@ -65,11 +65,11 @@ def test_a_stage_may_ask_for_small_chunks():
     assert [len(chunk.units) for chunk in cut] == [6, 6, 6, 2]
 
 
-def alike(*groups, but_classes="same"):
+def alike(*groups, bundled_by="same"):
     """Units by group, each of its own number of classes: (number of classes, how many, bytes)."""
     return [
         chunks.Unit(
-            f"{classes}-{number}", classes, None, 1.0, nbytes=nbytes, but_classes=but_classes, num_classes=classes
+            f"{classes}-{number}", classes, None, 1.0, nbytes=nbytes, bundled_by=bundled_by, num_classes=classes
         )
         for classes, count, nbytes in groups
         for number in range(count)
@@ -82,13 +82,14 @@ def bundles(units, *, budget=10**6, num_devices=1):
     found = {}
     for chunk in cut:
         found.setdefault(chunk.bundle, []).append(chunk.units[0].static)
+        assert chunk.bundle is None or chunk.bundle.num_chunks > 1
     return [(bundle and (bundle.num_classes, bundle.size), groups) for bundle, groups in found.items()]
 
 
 def test_chunks_that_differ_in_classes_alone_make_a_bundle():
     three = (10, 5, 10), (100, 3, 14), (20, 5, 11)
     assert bundles(alike(*three)) == [((100, 13), [10, 100, 20])]
-    assert bundles(alike(*three, but_classes=None)) == [(None, [10, 100, 20])]
+    assert bundles(alike(*three, bundled_by=None)) == [(None, [10, 100, 20])]
     assert bundles(alike((10, 5, 10))) == [(None, [10])]
     plain = chunks.make_chunks(alike(*three), num_devices=1, budget=10**6)
     assert all(chunk.bundle is None for chunk in plain)
@@ -103,3 +104,13 @@ def test_a_bundle_fits_the_memory_and_is_not_filled_up_too_much():
 def test_chunks_on_one_device_of_several_are_in_no_bundle():
     assert bundles(alike((10, 3, 10), (20, 3, 10)), num_devices=2) == [(None, [10, 20])]
     assert bundles(alike((10, 4, 10), (20, 4, 10)), num_devices=2) == [((20, 8), [10, 20])]
+
+
+def test_chunks_of_a_bundle_are_on_as_many_devices():
+    """Three models that two devices share are another program than one model on one device."""
+    cut = [
+        chunks.Chunk(tuple(group), len(group), True, tuple(group))
+        for group in (alike((10, 4, 10)), alike((20, 1, 10)), alike((30, 2, 10)))
+    ]
+    made = chunks._bundle(cut, num_devices=2, budget=10**6)
+    assert [chunk.bundle and chunk.bundle.size for chunk in made] == [6, None, 6]

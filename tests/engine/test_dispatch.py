@@ -52,7 +52,7 @@ def test_the_first_failure_ends_the_others():
 
 def test_the_chunks_of_a_bundle_are_at_work_at_once_and_each_knows_where_to_meet():
     cut = chunks.make_chunks(
-        units(("a", 1), ("b", 2), ("c", 1), but_classes="same"), num_devices=1, budget=10**6, bundles=True
+        units(("a", 1), ("b", 2), ("c", 1), bundled_by="same"), num_devices=1, budget=10**6, bundles=True
     )
     meet, joins = threading.Barrier(3, timeout=60), []
 
@@ -64,3 +64,21 @@ def test_the_chunks_of_a_bundle_are_at_work_at_once_and_each_knows_where_to_meet
     assert len(joins) == 3
     assert len(set(joins)) == 1
     assert isinstance(joins[0], joining.Meeting)
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_nobody_waits_for_a_chunk_that_was_never_begun(monkeypatch, number):
+    """The first fails at once, before the last has a thread; who meets the others is woken."""
+    waiting = joining.Meeting._call
+    monkeypatch.setattr(joining.Meeting, "join", lambda meeting, ask: lambda: waiting(meeting, ask))
+    cut = chunks.make_chunks(
+        units(*((name, 1) for name in "abcde"), bundled_by="same"), num_devices=1, budget=10**6, bundles=True
+    )
+
+    def compute(chunk, used, join):
+        if chunk.units[0].static == "a":
+            raise ZeroDivisionError
+        join("a call")()
+
+    with pytest.raises((ZeroDivisionError, AttributeError)):
+        dispatch.run_chunks(cut, compute, tuple(jax.devices()[:1]), on_failure=lambda: None)

@@ -31,7 +31,7 @@ SWEPT = {
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_quickly(quick_compilation):
-    """Twenty programs, whose numbers do not depend on how well they are compiled."""
+    """Twenty programs; that the same program gives the same bits does not depend on how well it is compiled."""
     with quick_compilation():
         yield
 
@@ -42,11 +42,11 @@ def learning_of(num_classes, **steps):
     return programs.Learning(networks.Mlp(num_classes, 8), steps, defenses.Chosen(), 20)
 
 
-def make(kind, num_classes):
+def make(kind, num_classes, devices=1):
     """Programs of one protocol, or of central training."""
     learning = learning_of(num_classes)
     if kind == "central":
-        return programs.make_train(learning, **ONE)
+        return programs.make_train(learning, devices=tuple(jax.devices()[:devices]))
     return programs.make_federate(learning, kind, sequential.Options(carry_optimizer_state=kind == "sequential"), **ONE)
 
 
@@ -77,7 +77,7 @@ def calls(toy):
 @pytest.mark.parametrize("kind", ["central", "sequential", "fedavg"])
 def test_together_they_train_as_each_by_itself(calls, equal, kind):
     asked = calls(kind)
-    bundle = chunks.Bundle(num_classes=6, size=8)  # one place of each is filled up
+    bundle = chunks.Bundle(num_classes=6, size=8, num_chunks=4)  # as if one were not there
     answers = joining.run_as_one(list(asked.values()), bundle)
     for call, answer in zip(asked.values(), answers, strict=True):
         alone = call.trainer.advance(*call[1:])
@@ -93,7 +93,7 @@ def test_what_is_filled_up_stays_as_it_is(calls, optimizer, batch_size):
         for num_classes in (CLASSES[0], 6)
     )
     asked = call._replace(trainer=own, state=own.start(call.models.key))
-    state, models, records = joining.stack([asked], wide, size=NUM_MODELS)
+    state, models, records = joining.stack([asked], wide, chunks.Bundle(6, NUM_MODELS, 1))
     state, _ = wide.advance(records, state, models, call.step)
     last = state.params["Dense_1"]
     assert (last["kernel"][..., : CLASSES[0]] != 0).all()
@@ -101,16 +101,27 @@ def test_what_is_filled_up_stays_as_it_is(calls, optimizer, batch_size):
     assert (last["bias"][..., CLASSES[0] :] == joining.NEVER).all()
 
 
-def test_who_is_left_of_a_bundle_ends_as_if_all_were_there(calls, equal):
-    asked, bundle = calls("central"), chunks.Bundle(num_classes=4, size=6)
+def test_who_is_left_of_a_bundle_ends_as_if_all_were_there(calls, equal, compilations):
+    """By the same program."""
+    asked, bundle = calls("central"), chunks.Bundle(num_classes=4, size=6, num_chunks=3)
     whole = joining.run_as_one(list(asked.values()), bundle)
-    (alone,) = joining.run_as_one([asked[4]], bundle)
+    with compilations() as names:
+        (alone,) = joining.run_as_one([asked[4]], bundle)
+    assert not [name for name in names if "advance_model" in name]
     equal(jax.device_get(alone), jax.device_get(whole[1]))
+
+
+def test_several_devices_train_a_bundle_as_one_does(calls, equal):
+    asked, bundle = list(calls("central").values()), chunks.Bundle(num_classes=4, size=6, num_chunks=3)
+    two = [
+        call._replace(trainer=make("central", number, devices=2)) for number, call in zip(CLASSES, asked, strict=True)
+    ]
+    equal(jax.device_get(joining.run_as_one(two, bundle)), jax.device_get(joining.run_as_one(asked, bundle)), **NEAR)
 
 
 def meet(works):
     """Calls functions of `join` in threads that meet; returns what each returns, or the exception."""
-    meeting, ends = joining.Meeting(chunks.Bundle(num_classes=4, size=6), len(works)), {}
+    meeting, ends = joining.Meeting(chunks.Bundle(num_classes=4, size=6, num_chunks=3), len(works)), {}
 
     def run(number, work):
         try:
@@ -161,9 +172,9 @@ def test_whoever_is_behind_is_caught_up_with(calls, monkeypatch):
 
 
 def test_who_may_train_beside_more_classes():
-    assert learning_of(3).mixes_classes
+    assert learning_of(3).may_join
     chosen = defenses.choose(("weight_decay",), {"weight_decay": 0.1})
-    assert not dataclasses.replace(learning_of(3), defences=chosen.static).mixes_classes
+    assert not dataclasses.replace(learning_of(3), defences=chosen.static).may_join
 
     class Centred(networks.Mlp):
         def __call__(self, features, **options):
@@ -212,21 +223,38 @@ def test_a_stage_is_one_program_compiled_once(swept):
     assert len(apart) == 2 * len(SWEPT["sweep"]["data.num_classes"])
 
 
-def test_a_bundle_that_was_interrupted_ends_bit_equal(swept, run_sweep, monkeypatch, tmp_path):
-    """What is finished of it before the others stays as it is; the rest goes on."""
+@pytest.mark.parametrize("stage", ["e3", "c1"])
+def test_a_bundle_that_was_interrupted_ends_bit_equal(swept, run_sweep, monkeypatch, tmp_path, stage):
+    """One chunk of it dies as it keeps a piece; who is left goes on by itself, in the places of all."""
     (_, whole, _), _ = swept
-    finish, finished = artifacts.Artifacts.finish, []
+    write, run_as_one, dead, together = artifacts.Draft.write, joining.run_as_one, [], []
 
-    def dying(kept, draft):
-        finish(kept, draft)
-        finished.append(draft.path)
-        if len(finished) in (1, 3):
+    def dying(draft, piece, tree):
+        if piece == stage and not dead:
+            dead.append(draft.path)
             raise RuntimeError("killed")
+        write(draft, piece, tree)
 
-    monkeypatch.setattr(artifacts.Artifacts, "finish", dying)
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match="killed"):
-            run_sweep(SWEPT, tmp_path, bundles=True, keep_models=True, **ONE)
+    def spy(calls, bundle):
+        together.append(len(calls))
+        return run_as_one(calls, bundle)
+
+    monkeypatch.setattr(artifacts.Draft, "write", dying)
+    monkeypatch.setattr(joining, "run_as_one", spy)
+    with pytest.raises(RuntimeError, match="killed"):
+        run_sweep(SWEPT, tmp_path, bundles=True, keep_models=True, **ONE)
     _, again = run_sweep(SWEPT, tmp_path, bundles=True, keep_models=True, **ONE)
-    assert len(set(finished)) == len(finished)
+    assert 1 in together
     assert again.equals(whole)
+
+
+def test_more_replicates_go_on_from_fewer(run_sweep, tmp_path):
+    """Those that are new train beside each other, as the first ones did."""
+    _, whole = run_sweep(SWEPT | {"replicates": 2}, tmp_path / "whole", bundles=True, **ONE)
+    run_sweep(SWEPT, tmp_path / "run", bundles=True, **ONE)
+    _, more = run_sweep(SWEPT | {"replicates": 2}, tmp_path / "run", bundles=True, **ONE)
+    numbers = pl.selectors.float()
+    assert more.drop(numbers).equals(whole.drop(numbers))
+    np.testing.assert_allclose(
+        more.select(numbers).to_numpy().astype(float), whole.select(numbers).to_numpy().astype(float), atol=0.02
+    )

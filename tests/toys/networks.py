@@ -123,3 +123,32 @@ class OnlyOnCpu(Base):
         logits = nn.Dense(self.num_classes)(features)
         shift = jnp.linalg.eigvals(jax.lax.stop_gradient(logits.T @ logits)).real
         return logits + 1e-9 * shift
+
+
+class Centred(Base):
+    """Its answers depend on each other, and it says that they do not."""
+
+    @nn.compact
+    def __call__(self, features: jax.Array, *, dropout_rate: Any = 0.0, train: bool = False) -> jax.Array:
+        """Maps f32[B, D] to logits f32[B, K] whose mean is zero."""
+        answers = nn.Dense(self.num_classes, name="last")(features)
+        return answers - answers.mean(axis=-1, keepdims=True)
+
+    @nn.nowrap
+    def answer_bias(self) -> tuple[str, ...]:
+        """Where the bias lies."""
+        return "last", "bias"
+
+
+class NoSuchBias(Centred):
+    """Its bias lies elsewhere than it says."""
+
+    @nn.compact
+    def __call__(self, features: jax.Array, *, dropout_rate: Any = 0.0, train: bool = False) -> jax.Array:
+        """Maps f32[B, D] to logits f32[B, K]."""
+        return nn.Dense(self.num_classes, name="other")(features)
+
+    @nn.nowrap
+    def answer_bias(self) -> tuple[str, ...]:
+        """Where no bias lies."""
+        return "last", "bias"

@@ -276,10 +276,12 @@ def _static(run: runs.Run, without: tuple[str, ...], *more: Hashable) -> Hashabl
 
 def _joining(run: runs.Run, without: tuple[str, ...], *more: Hashable) -> dict[str, Any]:
     """What a unit says of the others that it may train as one with, see `chunks.Unit`."""
-    if not run.learning.mixes_classes or run.plans.rounds.kind not in protocols.PROTOCOLS:
+    by_label = run.settings.get("data.partition") == "dirichlet"  # other labels, shards of other lengths
+    if by_label or not run.learning.may_join or run.plans.rounds.kind not in protocols.PROTOCOLS:
         return {}
     alike = (influence.static(run, without), run.dataset.features_fingerprint, *more)
-    return {"but_classes": alike, "num_classes": run.dataset.num_classes}
+    labels = run.dataset.labels
+    return {"bundled_by": alike, "bundled_nbytes": labels.nbytes, "num_classes": run.dataset.num_classes}
 
 
 def _updates(run: runs.Run, sizes: Iterable[int]) -> int:
