@@ -141,12 +141,15 @@ def make_chunks(units: Sequence[Unit], *, num_devices: int, budget: int, bundles
 def _bundle(chunks: Sequence[Chunk], *, num_devices: int, budget: int) -> list[Chunk]:
     """The chunks, those that may train as one in bundles that fit the memory, as long as little is filled up."""
     bundled: list[list[Chunk]] = []
+    last: dict[Hashable, list[Chunk]] = {}  # of those on as many devices that are alike
     for chunk in chunks:
-        alike = [each for each in bundled if _are_alike(each[0], chunk, num_devices)]
-        if alike and _fit_together([*alike[-1], chunk], num_devices=num_devices, budget=budget):
-            alike[-1].append(chunk)
+        kind = (chunk.group[0].bundled_by, min(chunk.size, num_devices))
+        alike = last.get(kind, [])
+        if kind[0] is not None and alike and _fit_together([*alike, chunk], num_devices=num_devices, budget=budget):
+            alike.append(chunk)
         else:
-            bundled.append([chunk])
+            last[kind] = [chunk]
+            bundled.append(last[kind])
     made: dict[Chunk, Chunk] = {}
     for each in bundled:
         if len(each) > 1:
@@ -154,12 +157,6 @@ def _bundle(chunks: Sequence[Chunk], *, num_devices: int, budget: int) -> list[C
             bundle = Bundle(most, size, len(each))
             made |= {chunk: dataclasses.replace(chunk, bundle=bundle) for chunk in each}
     return [made.get(chunk, chunk) for chunk in chunks]
-
-
-def _are_alike(chunk: Chunk, other: Chunk, num_devices: int) -> bool:
-    """Whether two chunks may train as one, on as many devices."""
-    kinds = [(each.group[0].bundled_by, min(each.size, num_devices)) for each in (chunk, other)]
-    return kinds[0] == kinds[1] and kinds[0][0] is not None
 
 
 def _fit_together(chunks: Sequence[Chunk], *, num_devices: int, budget: int) -> bool:
@@ -170,6 +167,14 @@ def _fit_together(chunks: Sequence[Chunk], *, num_devices: int, budget: int) -> 
     return JOINED * nbytes + size * more + fixed <= budget and nbytes <= MOST_FILLED * sum(
         chunk.nbytes for chunk in chunks
     )
+
+
+def by_bundle(chunks: Sequence[Chunk]) -> list[list[Chunk]]:
+    """Returns the chunks in order of their first, those of a bundle together and every other by itself."""
+    together: dict[Any, list[Chunk]] = {}
+    for chunk in chunks:
+        together.setdefault(chunk.bundle or chunk, []).append(chunk)
+    return list(together.values())
 
 
 def _narrow(groups: Sequence[Sequence[Unit]], *, num_devices: int, budget: int) -> list[Sequence[Unit]]:

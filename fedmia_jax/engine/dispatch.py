@@ -33,12 +33,11 @@ def run_chunks(
       Whatever `compute` raised first.
     """
     in_turn = [chunk for chunk in todo if chunk.wide or len(devices) == 1]
-    for chunk in in_turn:
-        if chunk.bundle is None:
-            compute(chunk, devices, joining.alone)
-    for bundle in dict.fromkeys(chunk.bundle for chunk in in_turn):
-        if bundle is not None:
-            together = [chunk for chunk in in_turn if chunk.bundle is bundle]
+    for together in chunks.by_bundle(in_turn):
+        bundle = together[0].bundle
+        if bundle is None:
+            compute(together[0], devices, joining.alone)
+        else:
             compute_bundle(bundle, together, compute, devices, on_failure=on_failure)
     side_by_side = [] if len(devices) == 1 else [chunk for chunk in todo if not chunk.wide]
     free: queue.SimpleQueue[jax.Device] = queue.SimpleQueue()

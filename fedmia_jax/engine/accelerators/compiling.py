@@ -85,7 +85,7 @@ def estimate(
                 continue
             maker.stage = kind.name
             with shown.stage(f"{kind.name}: {len(todo)}", total=len(todo)) as advance:
-                for together in _together(todo):
+                for together in chunks.by_bundle(todo):
                     maker.training = None
                     maker.floor = max(amounts.of_params(chunk.tasks[0].run) for chunk in together)
                     drafts |= _walk(place, planned, kind, together)
@@ -95,14 +95,6 @@ def estimate(
                         passes[maker.training] += max(_passes(chunk, topology) for chunk in together)
                     advance(len(together))
     return Estimate(topology, maker.programs, updates, passes)
-
-
-def _together(todo: Sequence[chunks.Chunk]) -> list[list[chunks.Chunk]]:
-    """The chunks, those of a bundle together."""
-    found: dict[Any, list[chunks.Chunk]] = {}
-    for chunk in todo:
-        found.setdefault(chunk.bundle or chunk, []).append(chunk)
-    return list(found.values())
 
 
 def _walk(
