@@ -5,6 +5,7 @@ The boundary to code that is not ours: what it raises becomes one line that name
 
 import ast
 import contextlib
+import functools
 import importlib
 import pathlib
 import site
@@ -134,10 +135,15 @@ def _local_path(module: types.ModuleType | None) -> pathlib.Path | None:
     if file is None or not str(file).endswith(".py"):
         return None
     path = pathlib.Path(file).resolve()
+    return None if any(path.is_relative_to(folder) for folder in _installed()) else path
+
+
+@functools.cache
+def _installed() -> tuple[pathlib.Path, ...]:
+    """Folders of what is installed, and of this package; finding them takes a millisecond, and every task asks."""
     installed = [*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()]
     folders = [pathlib.Path(folder) for folder in installed if folder != sysconfig.get_path("data")]
-    own = pathlib.Path(__file__).resolve().parent
-    return None if any(path.is_relative_to(folder) for folder in [*folders, own]) else path
+    return (*folders, pathlib.Path(__file__).resolve().parent)
 
 
 def _imported(path: pathlib.Path, module: types.ModuleType | None) -> list[str]:
