@@ -15,6 +15,13 @@ from typing import Any
 
 import jaxtyping
 
+# A test's programs are many and short: they are compiled quickly, by the older of XLA's two ways for a CPU and without
+# most optimizations, which takes a third of the time. `WELL_COMPILED=1` compiles them as the command does.
+if not os.environ.get("WELL_COMPILED"):
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads that wait for one another at every core's cost
+
 # Processes that test side by side, and those that they start, share what one of them has compiled.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="fedmia_jax_tests_")
@@ -254,22 +261,6 @@ def save_bits(path: pathlib.Path, *, num_records: int, num_features: int, num_cl
     np.savez(path, features=bits.astype(np.uint8), labels=labels)
 
 
-@contextlib.contextmanager
-def compiled_quickly() -> Iterator[None]:
-    """Compiles without most optimizations, which takes half the time; other tests compile as the command does."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(scope="session")
-def quick_compilation() -> Callable[..., contextlib.AbstractContextManager[None]]:
-    """`with quick_compilation():` compiles without most optimizations inside the block."""
-    return compiled_quickly
-
-
 @pytest.fixture(scope="session")
 def run_sweep() -> Callable[..., tuple[list[runs.Run], pl.DataFrame]]:
     """`run_sweep(values, path, *, only=None, **options)`: what the command does with a config, for all runs or some."""
@@ -281,7 +272,7 @@ def run_sweep() -> Callable[..., tuple[list[runs.Run], pl.DataFrame]]:
         prints = sorted({run.dataset.fingerprint for run in every_run})
         every_run = [every_run[index] for index in (range(len(every_run)) if only is None else only)]
         shown = progress.Progress(rich.console.Console(file=io.StringIO()))
-        with workdirs.open_workdir(path, described, records=prints, title="test") as workdir, compiled_quickly():
+        with workdirs.open_workdir(path, described, records=prints, title="test") as workdir:
             strict, engine = options.pop("strict", len(swept.points) == 1), options.pop("engine", local.ENGINE)
             return every_run, experiment.run(lab.Lab(workdir, shown, strict=strict, **options), every_run, engine)
 

@@ -17,14 +17,13 @@ from fedmia_jax.storage import artifacts
 
 
 @pytest.fixture
-def command(launched, quick_compilation):
+def command(launched):
     """`command(*flags)`: a small run; returns (exit code, stdout, stderr)."""
     config = f"--config={pathlib.Path(launch.__file__).parent / 'configs/default.py'}"
 
     def call(*args: str) -> tuple[int, str, str]:
         attack = [] if any("attack.names" in arg for arg in args) else ["--config.attack.names=('loss',)"]
-        with quick_compilation():
-            return launched(config, "--workdir=run", *small.SMALL, *attack, *args)
+        return launched(config, "--workdir=run", *small.SMALL, *attack, *args)
 
     return call
 

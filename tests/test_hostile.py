@@ -25,14 +25,9 @@ SMALL = [
 
 
 @pytest.fixture
-def command(launched, quick_compilation):
+def command(launched):
     """`command(*flags)`: runs `launch.py` in an empty folder; returns (exit code, stdout, stderr)."""
-
-    def call(*args: str) -> tuple[int, str, str]:
-        with quick_compilation():
-            return launched(*args)
-
-    return call
+    return launched
 
 
 def separate(*args: str, cwd: pathlib.Path, **variables: str) -> subprocess.CompletedProcess:

@@ -29,14 +29,6 @@ SMALL = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Compiles without most optimizations, in half the time; what is computed is another test's."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture
 def command(launched, tmp_path):
     """Runs `launch.py` with flags in an empty folder; returns (exit code, stdout, stderr)."""

@@ -156,7 +156,7 @@ def _compile(
     devices: tuple[jax.Device, ...],
 ) -> Programs:
     """Programs of S models from functions of one."""
-    start_many = parallel.make_parallel(start_model, devices=devices)
+    start_many = parallel.make_parallel(start_model, devices=devices, once=True)
     advance_many = parallel.make_parallel(advance_model, devices=devices)
 
     @functools.cache

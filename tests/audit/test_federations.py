@@ -98,19 +98,17 @@ def test_by_visit_the_order_makes_no_difference(twins):
         np.testing.assert_allclose(first[name].to_numpy(), second[name].to_numpy(), rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def test_attacks_on_all_that_is_seen_read_by_visit(twins, monkeypatch, quick_compilation):
+def test_attacks_on_all_that_is_seen_read_by_visit(twins, monkeypatch):
     monkeypatch.setattr(trajectory, "NUM_UPDATES", 20)
     names = ("sequence_lira", "trajectory")
-    with quick_compilation():
-        regular, shuffled = (api.audit(arrays, names, ("coordinator",)).intervals for arrays in twins)
+    regular, shuffled = (api.audit(arrays, names, ("coordinator",)).intervals for arrays in twins)
     np.testing.assert_allclose(regular["auc"].to_numpy(), shuffled["auc"].to_numpy(), rtol=1e-3)
 
 
-def test_every_attack_takes_federations_in_their_own_orders(twins, short_fits, quick_compilation):
+def test_every_attack_takes_federations_in_their_own_orders(twins, short_fits):
     _, shuffled = twins
     views = ("outsider", "insider", "bracket", "coordinator", "bracket:2@2", "all_coalitions:3")
-    with quick_compilation():
-        tables = api.audit(shuffled, NAMES, views)
+    tables = api.audit(shuffled, NAMES, views)
     assert set(tables.intervals["attack"]) == set(NAMES)
     best = dict(tables.intervals.filter(attacked="node").group_by("attack").agg(pl.col("auc").max()).rows())
     assert min(best.values()) > 0.7, best
@@ -168,12 +166,11 @@ def test_who_does_not_know_the_order_sees_each_snapshot_once_and_nobody_in_it(in
 
 
 @pytest.fixture(scope="module")
-def both_readings(twins, quick_compilation):
+def both_readings(twins):
     """The same federations, read by who knows the order and by who does not."""
     _, shuffled = twins
     names = ("outsider_unordered", "insider", "insider_unordered", "coordinator", "coordinator_unordered")
-    with quick_compilation():
-        return api.audit(shuffled, ("loss", "calibration", "delta_phi", "sequence_lira"), names)
+    return api.audit(shuffled, ("loss", "calibration", "delta_phi", "sequence_lira"), names)
 
 
 def test_who_does_not_know_the_order_learns_less_of_a_node(both_readings):

@@ -380,13 +380,12 @@ def test_before_and_after_in_one_cycle(arrays):
     assert set(tables.rows["view"]) == {"bracket:2", "bracket:2@1", "bracket:2@2"}
 
 
-def test_the_key_alone_decides_what_is_drawn(arrays, monkeypatch, quick_compilation):
+def test_the_key_alone_decides_what_is_drawn(arrays, monkeypatch):
     monkeypatch.setattr(trajectory, "NUM_UPDATES", 20)
-    with quick_compilation():
-        first, again, other = (
-            api.audit(arrays, ("trajectory",), ("outsider",), key=key)
-            for key in (None, jax.random.key(0), jax.random.key(1))
-        )
+    first, again, other = (
+        api.audit(arrays, ("trajectory",), ("outsider",), key=key)
+        for key in (None, jax.random.key(0), jax.random.key(1))
+    )
     assert first.intervals.equals(again.intervals)
     assert not first.intervals.equals(other.intervals)
 
@@ -411,9 +410,7 @@ def take_records(arrays, rows_taken):
 
 
 @pytest.mark.parametrize("name", ["lira_online", "rmia_offline", "delta_phi", "sequence_lira", "stacked"])
-def test_records_in_blocks_say_what_each_block_says_alone(
-    make_evidence, make_scorer, monkeypatch, quick_compilation, name
-):
+def test_records_in_blocks_say_what_each_block_says_alone(make_evidence, make_scorer, monkeypatch, name):
     arrays, parties = make_evidence(CYCLIC, num_records=600), ("outsider", "coordinator", "all_coalitions:2")
     monkeypatch.setattr(blocks, "MOST_FLOATS", 300 * arrays.references.phi.shape[0] * len(CYCLIC))
     monkeypatch.setattr(blocks, "RUN", 50)
@@ -423,13 +420,12 @@ def test_records_in_blocks_say_what_each_block_says_alone(
     assert [len(rows_of_block) for rows_of_block in whole.row_blocks] == [300, 300]
     alone = make_scorer(take_records(arrays, second), (name,), parties)
     assert alone.row_blocks == [slice(None)]
-    with quick_compilation():
-        pairs = zip(*(scoring.score_with_references(each, name) for each in (whole, alone)), strict=True)
-        for of_whole, of_block in pairs:
-            assert (of_whole.view, of_whole.party, of_whole.node) == (of_block.view, of_block.party, of_block.node)
-            # A block may be padded further than alone; sums in another order grow in a network's updates.
-            close = 2e-2 if name == "stacked" else 1e-3
-            np.testing.assert_allclose(of_whole.scores[:, second], of_block.scores, rtol=close, atol=close)
-        named = [list(attribution.attribute(each, name)) for each in (whole, alone)]
+    pairs = zip(*(scoring.score_with_references(each, name) for each in (whole, alone)), strict=True)
+    for of_whole, of_block in pairs:
+        assert (of_whole.view, of_whole.party, of_whole.node) == (of_block.view, of_block.party, of_block.node)
+        # A block may be padded further than alone; sums in another order grow in a network's updates.
+        close = 2e-2 if name == "stacked" else 1e-3
+        np.testing.assert_allclose(of_whole.scores[:, second], of_block.scores, rtol=close, atol=close)
+    named = [list(attribution.attribute(each, name)) for each in (whole, alone)]
     assert [{**row, "count": 0} for row in named[0]] == [{**row, "count": 0} for row in named[1]]
     assert sum(row["count"] for row in named[0]) >= sum(row["count"] for row in named[1])

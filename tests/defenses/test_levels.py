@@ -21,7 +21,7 @@ NUM_POINTS, NODES, SLOTS, CYCLES = 20, 2, 12, 2
 
 
 @pytest.fixture(scope="module", params=["sequential", "fedavg"])
-def federate(toy, request, quick_compilation):
+def federate(toy, request):
     """`federate(grid, *, names) -> (snapshots [S, C, P, ...], initial)`; S points that differ in their levels alone."""
     orders = np.broadcast_to(np.arange(NODES, dtype=np.int32), (NUM_POINTS, 1, NODES))
     rows = np.random.default_rng(0).permutation(len(toy.labels))[: NODES * SLOTS].reshape(NODES, SLOTS)
@@ -48,11 +48,7 @@ def federate(toy, request, quick_compilation):
             cycles.append(jax.device_get(snapshots))
         return jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *cycles), jax.device_get(initial)
 
-    def run_quickly(*args, **named):
-        with quick_compilation():
-            return run(*args, **named)
-
-    return run_quickly
+    return run
 
 
 def grid():

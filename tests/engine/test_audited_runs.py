@@ -86,10 +86,9 @@ def test_every_attack_has_its_rows(finished, tables):
     assert tables["coalitions"].filter(pl.col("attack") == "sequence_lira").height == 3
 
 
-def test_the_engine_says_what_the_audit_says(finished, evidence, tables, quick_compilation):
+def test_the_engine_says_what_the_audit_says(finished, evidence, tables):
     key = randomness.make_key(0, 0, randomness.Purpose.ATTACK, collection.AUDIT)
-    with quick_compilation():  # as the engine's programs were
-        findings = api.audit(evidence, attacks=NAMES, views=VIEWS, key=key)
+    findings = api.audit(evidence, attacks=NAMES, views=VIEWS, key=key)
     for name in workdir.TABLES:
         table = getattr(findings, name)
         assert table.columns == tables[name].columns[-len(table.columns) :]

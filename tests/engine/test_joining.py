@@ -29,13 +29,6 @@ SWEPT = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_quickly(quick_compilation):
-    """Twenty programs; that the same program gives the same bits does not depend on how well it is compiled."""
-    with quick_compilation():
-        yield
-
-
 def learning_of(num_classes, **steps):
     """A network of so many classes, and how it is trained."""
     steps = training.Options(**{"batch_size": 5, "learning_rate": 0.05} | steps)

@@ -150,14 +150,14 @@ def test_the_second_call_compiles_nothing(train_many, models, compilations):
 
 
 @pytest.mark.parametrize("num_devices", [1, 2])
-def test_all_segments_are_one_program(toy, models, compilations, quick_compilation, num_devices):
+def test_all_segments_are_one_program(toy, models, compilations, num_devices):
     """Arrays of the host, arrays that a program has left, and a state that a checkpoint has brought back."""
     learning = programs.Learning(
         networks.Mlp(4, 5 + num_devices), training.Options(batch_size=8), defenses.Chosen(), 20
     )
     trainer = programs.make_train(learning, devices=tuple(jax.devices()[:num_devices]))
     three = take(models, range(3))
-    with compilations() as names, quick_compilation():
+    with compilations() as names:
         state = trainer.start(three.key)
         for segment in [(0, 1), (1, 2), (2, 3)]:
             state, _ = trainer.advance(toy.records, state, three, segment)

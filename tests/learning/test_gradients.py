@@ -166,15 +166,14 @@ class Unbiased(nn.Module):
 
 
 @pytest.mark.parametrize(("kind", "only_dense"), [(Tied, False), (Convolved, False), (Unbiased, True)])
-def test_every_network_is_clipped(toy, equal, quick_compilation, kind, only_dense):
+def test_every_network_is_clipped(toy, equal, kind, only_dense):
     """Those that are not just dense layers record by record, against one gradient after the other."""
     module = kind(4, 6)
     apply_fn = networks.make_apply(module)
     params = networks.make_init(module, num_features=20)(jax.random.key(0))
     assert (dense.find_layers(apply_fn, params, toy.records.features[:20]) is not None) == only_dense
     add_up, mask = jax.jit(gradients.make_sum(apply_fn, CLIPPED)), jnp.ones(20, bool)
-    with quick_compilation():
-        sums = add_up(params, batch_of(toy, 20), mask, hyper(), jax.random.key(1))
+    sums = add_up(params, batch_of(toy, 20), mask, hyper(), jax.random.key(1))
 
     def losses(params):
         logits = apply_fn(params, toy.records.features[:20])

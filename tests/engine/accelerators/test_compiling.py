@@ -50,7 +50,7 @@ def called(program, args, static):
 
 
 @pytest.fixture(scope="module")
-def walked(quick_compilation):
+def walked():
     """An estimate, and every program that was called for it."""
     run, seen = compiler.Compiler.run, set()
 
@@ -58,7 +58,7 @@ def walked(quick_compilation):
         seen.add(called(program, args, static))
         return run(self, program, args, static)
 
-    with pytest.MonkeyPatch.context() as patch, quick_compilation():
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiler.Compiler, "run", spy)
         return estimate(VALUES), seen
 
@@ -115,7 +115,7 @@ def test_a_device_that_is_too_small_is_said(found):
     assert all(row[4].endswith(", too much") for row in shown.rows)
 
 
-def test_a_program_that_does_not_compile_is_named_and_the_others_go_on(monkeypatch, quick_compilation):
+def test_a_program_that_does_not_compile_is_named_and_the_others_go_on(monkeypatch):
     missing = jax.extend.core.Primitive("missing")  # that no platform knows
     missing.def_abstract_eval(lambda aval: aval)
     run = compiler.Compiler.run
@@ -132,18 +132,16 @@ def test_a_program_that_does_not_compile_is_named_and_the_others_go_on(monkeypat
         return run(self, break_program(program) if program.__name__ == compiler.TRAINS else program, args, static)
 
     monkeypatch.setattr(compiler.Compiler, "run", break_training)
-    with quick_compilation():
-        broken = estimate(
-            VALUES
-            | {"shadow": {"count": 2}, "federation": {"cycles": 0}, "attack": {"names": ("loss",)}, "defense": {}}
-        )
+    broken = estimate(
+        VALUES | {"shadow": {"count": 2}, "federation": {"cycles": 0}, "attack": {"names": ("loss",)}, "defense": {}}
+    )
     assert len(broken.problems) == 1
     assert re.match("central models: advance_model: .*missing.* not found for platform cpu", broken.problems[0])
     assert [row[3] for row in compiling.explain(broken).rows].count("does not compile") == 1
     assert len(broken.programs) > 2
 
 
-def test_points_that_differ_in_classes_alone_train_as_one_on_an_accelerator(monkeypatch, quick_compilation):
+def test_points_that_differ_in_classes_alone_train_as_one_on_an_accelerator(monkeypatch):
     """The updates of all, in the turns of one."""
     values = {
         "data": {"num_records": 400, "num_features": 12, "num_federation": 100, "num_test": 100},
@@ -154,8 +152,7 @@ def test_points_that_differ_in_classes_alone_train_as_one_on_an_accelerator(monk
         "sweep": {"data.num_classes": [3, 2]},
     }
     monkeypatch.setattr(compilation, "platform", lambda: "tpu")
-    with quick_compilation():
-        found = estimate(values)
+    found = estimate(values)
     trained = [made for made in found.programs if made.name == compiler.TRAINS]
     assert [(made.stage, made.models) for made in trained] == [("central models", 6), ("federations", 2)]
     assert found.updates == sum(found.passes[made] * made.models for made in trained)
