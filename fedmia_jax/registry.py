@@ -122,16 +122,17 @@ def local_files(module_name: str) -> set[pathlib.Path]:
     waiting = [module_name]
     while waiting:
         module = sys.modules.get(waiting.pop())
-        path = _local_path(module)
+        path = _local_path(getattr(module, "__file__", None))
         if path is not None and path not in paths:
             paths.add(path)
-            waiting += _imported(path, module)
+            waiting += _imported(path, path.stat().st_mtime_ns, getattr(module, "__package__", None) or "")
     return paths
 
 
-def _local_path(module: types.ModuleType | None) -> pathlib.Path | None:
+# Every task of a plan asks what these three say, and mostly of the same few files.
+@functools.cache
+def _local_path(file: str | None) -> pathlib.Path | None:
     """The file of a module, unless it is built in, installed, or ours."""
-    file = getattr(module, "__file__", None)
     if file is None or not str(file).endswith(".py"):
         return None
     path = pathlib.Path(file).resolve()
@@ -140,19 +141,20 @@ def _local_path(module: types.ModuleType | None) -> pathlib.Path | None:
 
 @functools.cache
 def _installed() -> tuple[pathlib.Path, ...]:
-    """Folders of what is installed, and of this package; finding them takes a millisecond, and every task asks."""
+    """Folders of what is installed, and of this package."""
     installed = [*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()]
     folders = [pathlib.Path(folder) for folder in installed if folder != sysconfig.get_path("data")]
     return (*folders, pathlib.Path(__file__).resolve().parent)
 
 
-def _imported(path: pathlib.Path, module: types.ModuleType | None) -> list[str]:
-    """Names of modules that a file may import, absolute ones."""
+@functools.cache
+def _imported(path: pathlib.Path, written: int, package: str) -> tuple[str, ...]:
+    """Names of modules that a file may import, absolute ones; as the file was when it was written."""
+    del written
     try:
         tree = ast.parse(path.read_text(errors="replace"))
     except SyntaxError:
-        return []
-    package = getattr(module, "__package__", None) or ""
+        return ()
     names: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -161,4 +163,4 @@ def _imported(path: pathlib.Path, module: types.ModuleType | None) -> list[str]:
             parent = package.rsplit(".", node.level - 1)[0] if node.level > 1 else package
             base = ".".join(filter(None, [parent if node.level else "", node.module or ""]))
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return names
+    return tuple(names)

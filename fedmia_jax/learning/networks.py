@@ -155,8 +155,9 @@ def make_network(settings: Options, *, num_classes: int) -> nn.Module:
         return network(num_classes=num_classes, hidden=settings.hidden)
 
 
+@functools.cache
 def check(settings: Options, module: nn.Module, *, num_features: int) -> None:
-    """Checks, before anything is trained, that a network answers as training and attacks expect.
+    """Checks once, before anything is trained, that a network answers as training and attacks expect.
 
     Args:
       settings: its name.

@@ -146,7 +146,6 @@ def prepare(swept: Sequence[sweeps.Point]) -> list[Run]:
     for plans in {plans.settings.static: plans for plans, _ in every}.values():
         points.check(plans)
     read = functools.cache(data.read)
-    check_network = functools.cache(networks.check)
     load = functools.cache(functools.partial(datasets.load, read=read))
     draw = functools.cache(functools.partial(_draw, load))
     runs: list[Run] = []
@@ -164,7 +163,7 @@ def prepare(swept: Sequence[sweeps.Point]) -> list[Run]:
         of_point = []
         for replicate in range(settings.get("replicates")):
             run = Run(plans, values, replicate, *draw(*drawing, replicate))
-            check_network(options.static(plans.network), run.module, num_features=run.dataset.features.shape[1])
+            networks.check(options.static(plans.network), run.module, num_features=run.dataset.features.shape[1])
             if plans.rounds.cycles:
                 checks.check_protocol(
                     run.learning,
