@@ -38,6 +38,15 @@ def test_a_target_gets_all_calls_of_its_thread_and_no_other():
     assert program(5) == 10
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="options of a CPU")
+def test_what_is_compiled_quickly_is_an_ordinary_program_for_a_target():
+    """Options can only be given to a program that no other calls; a target traces what it is handed."""
+    program = compilation.jit(double, quickly=True)
+    assert program(jnp.float32(3)) == 6
+    with compilation.using(compilation.Target("tpu", lambda program, args, static: jax.eval_shape(program, *args))):
+        assert program(jnp.float32(3)).dtype == jnp.float32
+
+
 def test_programs_are_forgotten_where_there_are_very_many_and_compiled_again(compilations):
     program = compilation.jit(lambda value: 3 * value)
     compilation.make_room(0)

@@ -106,6 +106,15 @@ def test_models_are_split_over_the_devices():
     np.testing.assert_array_equal(odd, [0, 2, 4, 6, 8])
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_what_is_compiled_quickly_has_the_same_bits(toy, models, equal, as_launched, optimizer):
+    learning = programs.Learning(toy.module, training.Options(optimizer=optimizer), defenses.Chosen(), 20)
+    start_fn = learning.make_start(learning.defences.make())
+    well = jax.jit(jax.vmap(lambda key: start_fn(jax.random.fold_in(key, programs.START))), **as_launched)
+    quickly = programs.make_train(learning, devices=tuple(jax.devices())).start(models.key)
+    equal(jax.device_get(quickly), jax.device_get(well(models.key)))
+
+
 def test_static_arguments_decide_shapes():
     call = parallel.make_parallel(lambda shared, model, *, width: jnp.full(width, model))
     assert call((), np.arange(3.0), width=4).shape == (3, 4)

@@ -39,12 +39,12 @@ def make_protocol(toy):
 
 
 @pytest.fixture(scope="module")
-def federate(toy, make_protocol):
+def federate(toy, make_protocol, as_launched):
     """`federate(start, shards, first_cycle=0, *, carry, order)`: (state, snapshots), compiled once for each shape."""
 
     @functools.cache
     def compiled(carry):
-        return jax.jit(contract.make_cycles(make_protocol(carry)))
+        return jax.jit(contract.make_cycles(make_protocol(carry)), **as_launched)
 
     def call(start, shards, first_cycle=0, *, carry=False, order=FIXED):
         hyper, key = toy.hyper(dropout_rate=0.4), jax.random.key(7)
