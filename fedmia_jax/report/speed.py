@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 
+from matplotlib import ticker
 from matplotlib.figure import Figure
 
 from fedmia_jax.engine.benchmarks import timing
@@ -26,10 +27,16 @@ def draw(rows: Sequence[timing.Row]) -> Figure:
         below = [median - min(row.seconds) * 1e6 for median, row in zip(medians, suite, strict=True)]
         above = [max(row.seconds) * 1e6 - median for median, row in zip(medians, suite, strict=True)]
         colours = [OTHERS if name.startswith(timing.PEERS) else OURS for name in names]
-        axes.barh(names, medians, xerr=(below, above), color=colours, height=0.6, error_kw={"linewidth": 1.2})
+        for name, median, low, high, colour in zip(
+            names, medians, below, above, colours, strict=True
+        ):  # points, since lengths mean nothing on this axis
+            axes.errorbar([median], [name], xerr=[[low], [high]], fmt="o", color=colour, markersize=5, linewidth=1.6)
         axes.invert_yaxis()
+        axes.margins(y=0.12)
         axes.set_xscale("log")
-        axes.set_xlim(left=min(medians) / 3)
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(ticker.NullLocator())
         axes.set_title(_heading(suite[0]), fontsize=10, loc="left")
         axes.tick_params(labelsize=8)
         axes.grid(axis="x", alpha=0.25)
