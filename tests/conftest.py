@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import dataclasses
 import functools
+import importlib.metadata
 import io
 import os
 import pathlib
@@ -15,11 +16,13 @@ from typing import Any
 
 import jaxtyping
 
-# A test's programs are many and short: they are compiled quickly, by the older of XLA's two ways for a CPU and without
-# most optimizations, which takes a third of the time. `WELL_COMPILED=1` compiles them as the command does.
+# A test's programs are many and short: they are compiled quickly, without most optimizations and by the older of XLA's
+# two ways for a CPU, where there still are two: a third of the time. `WELL_COMPILED=1` compiles as the command does.
+TWO_WAYS = importlib.metadata.version("jax").startswith("0.10.")
 if not os.environ.get("WELL_COMPILED"):
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+    if TWO_WAYS:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads that wait for one another at every core's cost
 
 # Processes that test side by side, and those that they start, share what one of them has compiled.
@@ -122,8 +125,8 @@ def toy() -> Toy:
 @pytest.fixture(scope="session")
 def as_launched() -> dict[str, Any]:
     """Options of `jax.jit` that compile as the command does: for bits that two programs share only so."""
-    options = {"xla_cpu_use_fusion_emitters": True, "xla_backend_optimization_level": 3}
-    return {"compiler_options": options | {"xla_llvm_disable_expensive_passes": False}}
+    options = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+    return {"compiler_options": options | ({"xla_cpu_use_fusion_emitters": True} if TWO_WAYS else {})}
 
 
 @pytest.fixture(scope="session")
