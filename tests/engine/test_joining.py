@@ -35,9 +35,9 @@ def learning_of(num_classes, **steps):
     return programs.Learning(networks.Mlp(num_classes, 8), steps, defenses.Chosen(), 20)
 
 
-def make(kind, num_classes, devices=1):
+def make(kind, num_classes, devices=1, optimizer="adam"):
     """Programs of one protocol, or of central training."""
-    learning = learning_of(num_classes)
+    learning = learning_of(num_classes, optimizer=optimizer)
     if kind == "central":
         return programs.make_train(learning, devices=tuple(jax.devices()[:devices]))
     return programs.make_federate(learning, kind, sequential.Options(carry_optimizer_state=kind == "sequential"), **ONE)
@@ -45,9 +45,9 @@ def make(kind, num_classes, devices=1):
 
 @pytest.fixture(scope="module")
 def calls(toy):
-    """`calls(kind)`: the arguments of a stretch of training by number of classes, each with labels of its own."""
+    """`calls(kind, optimizer)`: the arguments of a stretch of training by number of classes, each with own labels."""
 
-    def of_kind(kind):
+    def of_kind(kind, optimizer="adam"):
         made = {}
         for number, num_classes in enumerate(CLASSES):
             rng = np.random.default_rng(number)
@@ -59,7 +59,7 @@ def calls(toy):
             order = None if kind == "central" else np.tile(np.arange(NODES, dtype=np.int32), (NUM_MODELS, 1, 1))
             models = programs.Models(types.Shard(rows, np.ones(rows.shape, bool)), hyper, keys, order)
             step = (0, 3) if kind == "central" else (2, 0, True)
-            trainer = make(kind, num_classes)
+            trainer = make(kind, num_classes, optimizer=optimizer)
             records = types.Records(toy.records.features, labels)
             made[num_classes] = joining.Call(trainer, records, trainer.start(keys), models, step)
         return made
@@ -105,9 +105,11 @@ def test_who_is_left_of_a_bundle_ends_as_if_all_were_there(calls, equal, compila
 
 
 def test_several_devices_train_a_bundle_as_one_does(calls, equal):
-    asked, bundle = list(calls("central").values()), chunks.Bundle(num_classes=4, size=6, num_chunks=3)
+    """Plain descent: Adam makes more of how a small gradient was rounded than these bounds allow."""
+    asked, bundle = list(calls("central", "sgd").values()), chunks.Bundle(num_classes=4, size=6, num_chunks=3)
     two = [
-        call._replace(trainer=make("central", number, devices=2)) for number, call in zip(CLASSES, asked, strict=True)
+        call._replace(trainer=make("central", number, devices=2, optimizer="sgd"))
+        for number, call in zip(CLASSES, asked, strict=True)
     ]
     equal(jax.device_get(joining.run_as_one(two, bundle)), jax.device_get(joining.run_as_one(asked, bundle)), **NEAR)
 
