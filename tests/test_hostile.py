@@ -24,12 +24,6 @@ SMALL = [
 ]
 
 
-@pytest.fixture
-def command(launched):
-    """`command(*flags)`: runs `launch.py` in an empty folder; returns (exit code, stdout, stderr)."""
-    return launched
-
-
 def separate(*args: str, cwd: pathlib.Path, **variables: str) -> subprocess.CompletedProcess:
     """The command as a process of its own, with an environment of its own from the beginning."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), **variables}
@@ -79,8 +73,8 @@ def write_zeros(path: pathlib.Path, name: str, *, blocks: int) -> None:
         ("NoHidden", "it raised TypeError: "),
     ],
 )
-def test_a_network_that_cannot_be_used_is_one_line(command, name, line):
-    code, _, err = command(*SMALL, f"--config.model.name=toys.networks:{name}")
+def test_a_network_that_cannot_be_used_is_one_line(launched, name, line):
+    code, _, err = launched(*SMALL, f"--config.model.name=toys.networks:{name}")
     assert (code, err.count("\n")) == (2, 1)
     assert err.startswith(f"error: model.name='toys.networks:{name}': {line}")
 
@@ -95,11 +89,11 @@ def test_a_network_that_cannot_be_used_is_one_line(command, name, line):
         ("federation.kind", "NO_ROUNDS", "it raised TypeError: its schedule is a NoneType, Schedule expected"),
     ],
 )
-def test_what_does_not_keep_its_contract_is_one_line(command, field, name, line):
+def test_what_does_not_keep_its_contract_is_one_line(launched, field, name, line):
     thing = f"toys.misbehaving:{name}"
     value = f"('{thing}',)" if field == "attack.names" else thing
     small = [flag for flag in SMALL if field not in flag]
-    code, _, err = command(*small, "--dry_run", f"--config.{field}={value}")
+    code, _, err = launched(*small, "--dry_run", f"--config.{field}={value}")
     assert (code, err) == (2, f"error: {field}='toys.misbehaving:{name}': {line}\n")
 
 
@@ -114,9 +108,9 @@ def test_what_does_not_keep_its_contract_is_one_line(command, field, name, line)
         ("def get_config(:", "line 1: raised SyntaxError: invalid syntax"),
     ],
 )
-def test_a_config_file_that_cannot_be_used_is_one_line(command, tmp_path, text, line):
+def test_a_config_file_that_cannot_be_used_is_one_line(launched, tmp_path, text, line):
     (tmp_path / "mine.py").write_text(text + "\n")
-    code, _, err = command("--config=mine.py")
+    code, _, err = launched("--config=mine.py")
     assert (code, err.count("\n")) == (2, 1)
     assert err.startswith(f"error: --config=mine.py: {line}")
 
@@ -140,8 +134,8 @@ def test_a_config_file_that_cannot_be_used_is_one_line(command, tmp_path, text, 
         (f"--config.sweep.seed={list(range(400))}", "sweep: 160,000 points, at most 100,000 can be"),
     ],
 )
-def test_settings_beyond_all_measure_are_one_line(command, flag, line):
-    code, _, err = command(*SMALL, flag, f"--config.sweep.data.seed={list(range(400))}" if "sweep" in flag else flag)
+def test_settings_beyond_all_measure_are_one_line(launched, flag, line):
+    code, _, err = launched(*SMALL, flag, f"--config.sweep.data.seed={list(range(400))}" if "sweep" in flag else flag)
     assert (code, err.count("\n"), len(err) < 1000, err.strip().isprintable()) == (2, 1, True, True)
     assert err.startswith(f"error: {line}")
 
@@ -152,23 +146,23 @@ def test_text_is_text(process, tmp_path):
     assert "results in a b [final] [/]\n" in ended.out
 
 
-def test_the_command_runs_from_any_folder(command):
-    code, out, err = command("--config=configs/default.py:quick", "--dry_run", *SMALL, "--config.data.num_classes=3")
+def test_the_command_runs_from_any_folder(launched):
+    code, out, err = launched("--config=configs/default.py:quick", "--dry_run", *SMALL, "--config.data.num_classes=3")
     assert (code, err) == (0, "")
     assert "Plan" in out
 
 
 @pytest.mark.parametrize("place", ["file/run", "/proc/run", "dangling"])
-def test_a_place_that_cannot_be_written_promises_nothing(command, tmp_path, place):
+def test_a_place_that_cannot_be_written_promises_nothing(launched, tmp_path, place):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "deep")
-    code, _, err = command(*SMALL, f"--workdir={place}")
+    code, _, err = launched(*SMALL, f"--workdir={place}")
     assert (code, err.count("\n")) == (2, 1)
     assert "goes on" not in err
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_change_in_what_a_network_imports_is_another_outcome(command, tmp_path, monkeypatch):
+def test_a_change_in_what_a_network_imports_is_another_outcome(launched, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "grandchild.py").write_text("SCALE = 1.0\n")
     (tmp_path / "scaled_net.py").write_text(
@@ -177,10 +171,10 @@ def test_a_change_in_what_a_network_imports_is_another_outcome(command, tmp_path
         "        return grandchild.SCALE * nn.Dense(self.num_classes)(features)\n"
     )
     flags = [*SMALL, "--config.model.name=scaled_net:Scaled", "--workdir=run"]
-    assert command(*flags)[0] == 0
+    assert launched(*flags)[0] == 0
     before = set((tmp_path / "run/artifacts").iterdir())
     (tmp_path / "grandchild.py").write_text("SCALE = 3.0\n")
-    assert command(*flags)[0] == 0  # in this process the module is loaded already; its text is what counts
+    assert launched(*flags)[0] == 0  # in this process the module is loaded already; its text is what counts
     assert len(set((tmp_path / "run/artifacts").iterdir()) - before) == len(before)
 
 

@@ -22,15 +22,12 @@ def draw(rows: Sequence[timing.Row]) -> Figure:
     figure = Figure(figsize=(9.0, height), layout="constrained")
     places = figure.subplots(len(suites), squeeze=False, height_ratios=[len(suite) + 1 for suite in suites])
     for axes, suite in zip(places[:, 0], suites, strict=True):
-        names = [row.case for row in suite]
-        medians = [row.median * 1e6 for row in suite]
-        below = [median - min(row.seconds) * 1e6 for median, row in zip(medians, suite, strict=True)]
-        above = [max(row.seconds) * 1e6 - median for median, row in zip(medians, suite, strict=True)]
-        colours = [OTHERS if name.startswith(timing.PEERS) else OURS for name in names]
-        for name, median, low, high, colour in zip(
-            names, medians, below, above, colours, strict=True
-        ):  # points, since lengths mean nothing on this axis
-            axes.errorbar([median], [name], xerr=[[low], [high]], fmt="o", color=colour, markersize=5, linewidth=1.6)
+        for row in suite:
+            median, least, most = (1e6 * seconds for seconds in (row.median, min(row.seconds), max(row.seconds)))
+            colour = OTHERS if row.case.startswith(timing.PEERS) else OURS
+            spread = [[median - least], [most - median]]
+            # Points: the length of a bar would mean nothing on this axis.
+            axes.errorbar([median], [row.case], xerr=spread, fmt="o", color=colour, markersize=5, linewidth=1.6)
         axes.invert_yaxis()
         axes.margins(y=0.12)
         axes.set_xscale("log")

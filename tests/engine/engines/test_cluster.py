@@ -107,7 +107,7 @@ def test_a_cluster_that_is_not_there_is_one_line(process, tmp_path, place):
 
 
 @needs_ray
-def test_a_machine_that_dies_in_its_work_is_not_missed(address, whole, tmp_path, monkeypatch):
+def test_a_machine_that_dies_in_its_work_is_not_missed(address, whole, tmp_path):
     place, pids = address
     ended = machines.command(1, pids, *SWEPT, "--engine=ray", f"--ray_address={place}", f"--workdir={tmp_path / 'run'}")
     assert ended.returncode == 0, ended.stderr
@@ -118,7 +118,7 @@ def test_a_machine_that_dies_in_its_work_is_not_missed(address, whole, tmp_path,
 
 
 @needs_ray
-def test_a_command_that_dies_goes_on(address, whole, process, tmp_path, monkeypatch):
+def test_a_command_that_dies_goes_on(address, whole, process, tmp_path):
     flags = (*SWEPT, "--engine=ray", f"--ray_address={address[0]}", f"--workdir={tmp_path / 'run'}")
     assert machines.command(6, [], *flags).returncode == -9
     assert len(list((tmp_path / "run").glob("artifacts/*/units.json"))) == 6
