@@ -1,7 +1,7 @@
 """Chunks as tasks of Ray, on machines that may come and go; the only place, with `worker.py`, that knows Ray.
 
 The process that was started plans, submits all chunks of a stage, and writes what each returns: nobody else touches the
-workdir. A chunk whose machine or process dies is computed again by another; what the program itself raises ends the
+workdir. A chunk whose machine or process dies is submitted again, with a line; what the program itself raises ends the
 run. A chunk takes one device of a machine, or all devices of a process where it is made for all.
 """
 
@@ -30,7 +30,13 @@ PATIENCE = {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # twenty times half a minute else
 SECONDS = 10.0  # for a cluster to answer
 PLATFORMS = {"cpu": "cpu", "cuda": "gpu", "gpu": "gpu", "rocm": "gpu"}  # of what JAX_PLATFORMS may say
 DEVICES = 1  # of a process: on a CPU unless it is said otherwise, on GPUs always
-FOREVER = -1  # how often a chunk is computed anew when its machine dies
+DEATHS = 10  # of a chunk, before it is the chunk that is to blame
+CAUSES = {  # what Ray raises for a chunk that says nothing itself
+    "NodeDiedError": "a machine has died",
+    "WorkerCrashedError": "a process has died",
+    "OutOfMemoryError": "a process was ended since its machine had no memory left",
+    "ObjectLostError": "a machine has died with what it had computed",
+}
 
 
 @contextlib.contextmanager
@@ -114,7 +120,6 @@ class Cluster:
     def __init__(self, platform: str) -> None:
         self.platform = platform
         self._sent: tuple[plan.Plan, Any] | None = None
-        self._seen: set[str] = set()  # machines that were alive
 
     def compute(
         self,
@@ -129,22 +134,27 @@ class Cluster:
 
         setup, shared = _setup(self.platform, len(place.devices)), [self._share(place, planned)]
         task, reads = ray.remote(worker.work), _Reads(place, planned, kind)
-        waiting = {}
         _check_room(place, self._room(len(place.devices) if any(chunk.wide for chunk in todo) else 1))
-        self._look_around(place)
-        for chunk in sorted(todo, key=lambda chunk: -chunk.steps):
+
+        def submit(chunk: chunks.Chunk) -> Any:
             room = self._room(len(place.devices) if chunk.wide else 1)
             job = worker.Job(
                 kind.name, tuple(unit.fingerprint for unit in chunk.units), chunk.size, chunk.wide, reads.of(chunk)
             )
-            named = task.options(name=kind.name, max_retries=FOREVER, **room)
-            waiting[named.remote(setup, shared, job)] = chunk
+            return task.options(name=kind.name, max_retries=0, **room).remote(setup, shared, job)
+
+        waiting = {submit(chunk): (chunk, 0) for chunk in sorted(todo, key=lambda chunk: -chunk.steps)}
         while waiting:
             (ended,), _ = ray.wait(list(waiting))
-            self._look_around(place)
-            chunk = waiting.pop(ended)
-            bench.keep(place, kind, chunk, _get(ended))
-            del ended  # the object store forgets it
+            chunk, deaths = waiting.pop(ended)
+            try:
+                outcome = _get(ended)
+            except _deaths() as error:
+                _mourn(place, kind, chunk, error, deaths + 1)
+                waiting[submit(chunk)] = chunk, deaths + 1
+                continue
+            bench.keep(place, kind, chunk, outcome)
+            del ended, outcome  # the object store forgets it
             advance(chunk.steps)
 
     def _share(self, place: lab.Lab, planned: plan.Plan) -> Any:
@@ -155,18 +165,6 @@ class Cluster:
             shared = bench.Shared(planned, place.budget, place.keep_models, place.strict)
             self._sent = planned, ray.put(shared)
         return self._sent[1]
-
-    def _look_around(self, place: lab.Lab) -> None:
-        """Warns of every machine that is gone."""
-        import ray
-
-        for node in ray.nodes():
-            name = node["NodeID"]
-            if node["Alive"]:
-                self._seen.add(name)
-            elif name in self._seen:
-                host = node["NodeManagerHostname"]
-                place.warn(f"machine {host} is gone; what it had in work is computed again by others", about=name)
 
     def _room(self, num_devices: int) -> dict[str, int]:
         """What a machine must have free for a chunk."""
@@ -206,6 +204,25 @@ def _check_room(place: lab.Lab, room: Mapping[str, int]) -> None:
     if not any(all(has.get(name, 0) >= count for name, count in asked.items()) for has in alive):
         text = " and ".join(f"{count} {name}" for name, count in asked.items())
         place.warn(f"no machine of the cluster has {text} for a process yet; waiting for one")
+
+
+def _deaths() -> tuple[type[Exception], ...]:
+    """What Ray raises for a chunk that has died, or whose outcome has."""
+    import ray
+
+    return tuple(getattr(ray.exceptions, name) for name in CAUSES)
+
+
+def _mourn(place: lab.Lab, kind: kinds.Kind, chunk: chunks.Chunk, error: Exception, deaths: int) -> None:
+    """Warns that a chunk has died; raises where it has died too often for its machines to be to blame."""
+    (cause,) = (text for name, text in CAUSES.items() if name in (base.__name__ for base in type(error).__mro__))
+    if deaths == DEATHS:
+        raise errors.InputError(
+            f"--engine=ray: {kind.name}: {cause} for the {deaths}th time while it computed the same "
+            f"{len(chunk.units)} of them; give processes more memory, or smaller chunks by --memory_gib"
+        ) from error
+    text = f"{kind.name}: {cause}; the {len(chunk.units)} that it had in work are computed again"
+    place.warn(text, about=(chunk.units[0].fingerprint, deaths))
 
 
 def _get(ended: Any) -> bench.Outcome:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import pathlib
+import types
 
 import jax
 import machines
@@ -97,6 +98,34 @@ def test_a_platform_that_ray_has_no_machines_of_is_one_line(monkeypatch):
         cluster._find_platform({})
 
 
+def _die(name, deaths, warned):
+    """Lets a chunk of two federations die for the so-manyth time, by a subclass of what Ray names so."""
+    place = types.SimpleNamespace(warn=lambda text, about: warned.append((text, about)))
+    chunk = types.SimpleNamespace(units=[types.SimpleNamespace(fingerprint=unit) for unit in "ab"])
+    kind = types.SimpleNamespace(name="federations")
+    cluster._mourn(place, kind, chunk, type("Ours", (type(name, (Exception,), {}),), {})(), deaths)
+
+
+@pytest.mark.parametrize("name", cluster.CAUSES)
+def test_every_death_of_a_chunk_is_said(name):
+    warned = []
+    for deaths in range(1, cluster.DEATHS):
+        _die(name, deaths, warned)
+    line = f"federations: {cluster.CAUSES[name]}; the 2 that it had in work are computed again"
+    assert {text for text, _ in warned} == {line}
+    assert len({about for _, about in warned}) == cluster.DEATHS - 1  # of two alike, both are shown
+
+
+def test_a_chunk_that_dies_wherever_it_is_ends_the_run():
+    with pytest.raises(errors.InputError, match=r"^--engine=ray: federations: a process has died for the 10th time"):
+        _die("WorkerCrashedError", cluster.DEATHS, [])
+
+
+@needs_ray
+def test_deaths_are_errors_of_ray():
+    assert len(cluster._deaths()) == len(cluster.CAUSES)
+
+
 @needs_ray
 @pytest.mark.parametrize("place", ["127.0.0.1:9", "nowhere", "auto"])
 def test_a_cluster_that_is_not_there_is_one_line(process, tmp_path, place):
@@ -112,7 +141,7 @@ def test_a_machine_that_dies_in_its_work_is_not_missed(address, whole, tmp_path)
     ended = machines.command(1, pids, *SWEPT, "--engine=ray", f"--ray_address={place}", f"--workdir={tmp_path / 'run'}")
     assert ended.returncode == 0, ended.stderr
     assert " died in " in ended.stdout
-    assert ended.stdout.count("is gone; what it had in work is computed again by others") == 1
+    assert ended.stdout.count("warning: central models: a machine has died; the 3 that it had in work are") == 1
     assert "raylet" not in ended.stdout + ended.stderr
     assert machines.contents(tmp_path / "run") == whole
 
