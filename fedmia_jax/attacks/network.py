@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from fedmia_jax import options, types
-from fedmia_jax.attacks import contract, shadows
+from fedmia_jax.attacks import contract, grouping, shadows
 from fedmia_jax.learning import networks
 
 NUM_UPDATES = 10_000  # settles on 3,500 shadow outputs as on 180,000, with 10 classes as with 100
@@ -77,7 +77,7 @@ def make_draw(
       `draw(key) -> i32[B]`, slots of B/2 members, then of B/2 others.
     """
     groups = jnp.where(weights == 0, 2, jnp.where(membership, 0, 1))
-    order = jnp.argsort(groups, stable=True)
+    order = grouping.order(groups, num_groups=3)
     sizes = jnp.stack([jnp.sum(groups == 0), jnp.sum(groups == 1)]).astype(jnp.uint32)
     first = jnp.stack([jnp.zeros((), jnp.uint32), sizes[0]])
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from fedmia_jax import compilation, options, types
-from fedmia_jax.attacks import contract, shadows, signals
+from fedmia_jax.attacks import contract, grouping, shadows, signals
 
 VALUES = {  # higher means member
     "correctness": lambda seen: signals.correct(seen).astype(jnp.float32),
@@ -48,7 +48,8 @@ def best(
     """
     counted = (members + others) > 0
     labels = jnp.where(counted, labels, num_classes)  # padding stands behind all classes
-    order = jnp.lexsort((values, labels))
+    by_value = jnp.argsort(values)  # one for all groupings of the same values, where the compiler sees that
+    order = by_value[grouping.order(labels[by_value], num_groups=num_classes + 1)]
     values, labels, members, others = (array[order] for array in (values, labels, members, others))
     above_members, above_others = (_share_above(weights, labels, num_classes + 1) for weights in (members, others))
     following = jnp.roll(values, -1)
