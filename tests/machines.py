@@ -1,9 +1,10 @@
 """Machines of a Ray cluster that live and die on this one, and the command with a death at a known moment.
 
 python tests/machines.py hold COUNT                        COUNT one-core machines, until standard input is closed
-python tests/machines.py die NUMBER [PID ...] -- FLAGS     the command; after NUMBER artifacts, or soon after, one of
-                                                           these machines dies (SIGKILL) in its work; without any,
-                                                           the command itself
+python tests/machines.py machine NUMBER PID ... -- FLAGS   the command; after NUMBER artifacts, or soon after, one of
+                                                           these machines dies (SIGKILL) in its work
+python tests/machines.py process NUMBER PID ... -- FLAGS   likewise the process that works on one, which lives on
+python tests/machines.py command NUMBER -- FLAGS           likewise the command itself
 """
 
 import contextlib
@@ -52,9 +53,9 @@ def running(count: int) -> Iterator[tuple[str, list[int]]]:
         holder.communicate()
 
 
-def command(number: int, pids: Sequence[int], *flags: str) -> subprocess.CompletedProcess:
-    """Runs the command until it ends, and lets one of these machines die, or itself, after so many artifacts."""
-    words = [sys.executable, __file__, "die", str(number), *map(str, pids), "--", *flags]
+def command(number: int, pids: Sequence[int], *flags: str, dies: str) -> subprocess.CompletedProcess:
+    """Runs the command until it ends; after so many artifacts a machine, a process on one, or the command dies."""
+    words = [sys.executable, __file__, dies, str(number), *map(str, pids), "--", *flags]
     return subprocess.run(words, env={**os.environ, **VARIABLES}, capture_output=True, text=True)
 
 
@@ -71,7 +72,7 @@ def _hold(count: int) -> None:
     cluster.shutdown()
 
 
-def _die(number: int, pids: Sequence[int], flags: Sequence[str]) -> None:
+def _run(dies: str, number: int, pids: Sequence[int], flags: Sequence[str]) -> None:
     """Is the command."""
     import launch
     from fedmia_jax.storage import artifacts
@@ -82,28 +83,34 @@ def _die(number: int, pids: Sequence[int], flags: Sequence[str]) -> None:
         finish(self, draft)
         finished.append(draft.path.name)
         if len(finished) >= number and not dead:
-            dead.extend(_kill(pids))
+            dead.extend(_kill(dies, pids))
 
     artifacts.Artifacts.finish = count  # type: ignore[method-assign]
     sys.argv = ["launch.py", *flags]
     launch.main()
 
 
-def _kill(pids: Sequence[int]) -> list[int]:
-    """Kills the first machine that is at work, with all its processes, and returns it; or this process."""
+def _kill(dies: str, pids: Sequence[int]) -> list[int]:
+    """Kills what is to die of the first machine that is at work, and returns it; or this process."""
     from fedmia_jax.engine import kinds
 
-    if not pids:
+    if dies == "command":
         os.kill(os.getpid(), signal.SIGKILL)
     for pid in pids:
         children = [int(child) for child in _read(pid, f"task/{pid}/children").split()]
-        titles = [_read(child, "cmdline") for child in children]
-        busy = [kind.name for kind in kinds.KINDS for title in titles if title.startswith(f"ray::{kind.name}")]
+        titles = {child: _read(child, "cmdline") for child in children}
+        busy = [
+            (child, kind.name)
+            for kind in kinds.KINDS
+            for child, title in titles.items()
+            if title.startswith(f"ray::{kind.name}")
+        ]
         if busy:
-            for process in (*children, pid):
+            victims = [*children, pid] if dies == "machine" else [busy[0][0]]
+            for process in victims:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-            print(f"machine {pid} died in {busy[0]}", flush=True)
+            print(f"{dies} {victims[-1]} died in {busy[0][1]}", flush=True)
             return [pid]
     return []
 
@@ -121,4 +128,4 @@ if __name__ == "__main__":
         _hold(int(sys.argv[2]))
     else:
         split = sys.argv.index("--")
-        _die(int(sys.argv[2]), [int(pid) for pid in sys.argv[3:split]], sys.argv[split + 1 :])
+        _run(sys.argv[1], int(sys.argv[2]), [int(pid) for pid in sys.argv[3:split]], sys.argv[split + 1 :])

@@ -136,12 +136,14 @@ def test_a_cluster_that_is_not_there_is_one_line(process, tmp_path, place):
 
 
 @needs_ray
-def test_a_machine_that_dies_in_its_work_is_not_missed(address, whole, tmp_path):
+@pytest.mark.parametrize("dies", ["process", "machine"])  # in this order: the machine is missing for those below
+def test_what_dies_in_its_work_is_not_missed(address, whole, tmp_path, dies):
     place, pids = address
-    ended = machines.command(1, pids, *SWEPT, "--engine=ray", f"--ray_address={place}", f"--workdir={tmp_path / 'run'}")
+    flags = (*SWEPT, "--engine=ray", f"--ray_address={place}", f"--workdir={tmp_path / 'run'}")
+    ended = machines.command(1, pids, *flags, dies=dies)
     assert ended.returncode == 0, ended.stderr
     assert " died in " in ended.stdout
-    assert ended.stdout.count("warning: central models: a machine has died; the 3 that it had in work are") == 1
+    assert ended.stdout.count(f"warning: central models: a {dies} has died; the 3 that it had in work are") == 1
     assert "raylet" not in ended.stdout + ended.stderr
     assert machines.contents(tmp_path / "run") == whole
 
@@ -149,7 +151,7 @@ def test_a_machine_that_dies_in_its_work_is_not_missed(address, whole, tmp_path)
 @needs_ray
 def test_a_command_that_dies_goes_on(address, whole, process, tmp_path):
     flags = (*SWEPT, "--engine=ray", f"--ray_address={address[0]}", f"--workdir={tmp_path / 'run'}")
-    assert machines.command(6, [], *flags).returncode == -9
+    assert machines.command(6, [], *flags, dies="command").returncode == -9
     assert len(list((tmp_path / "run").glob("artifacts/*/units.json"))) == 6
     ended = process(*flags, cwd=tmp_path)
     assert ended.code == 0, ended.err
