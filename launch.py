@@ -147,16 +147,18 @@ def run(values: flags.FlagValues, console: rich.console.Console, *, engine: cont
         if not values.dry_run:
             engine.follow(every_run, strict=strict, **memory)
         return
-    described = workdirs.describe(swept.settings, [point.values for point in swept.points])
-    prints = [records.fingerprint for records in datasets]
-    path = values.workdir or pathlib.Path("runs") / f"{config_name(values)}-{workdirs.identify(described, prints)}"
+    identity: dict[str, Any] = {
+        "described": workdirs.describe(swept.settings, [point.values for point in swept.points]),
+        "records": [records.fingerprint for records in datasets],
+    }
+    path = values.workdir or pathlib.Path("runs") / f"{config_name(values)}-{workdirs.identify(**identity)}"
     if values.dry_run:
         console.print(title, highlight=False, soft_wrap=True)
         place = lab.Lab(workdirs.Workdir(pathlib.Path(path)), shown, **memory)  # the folder is not made
         print_outline(experiment.explain(place, every_run), console)
         print_promises(every_run, swept.names, console)
         return
-    with workdirs.open_workdir(path, described, records=prints, title=title, warn=shown.warn) as workdir:
+    with engine.lead(), workdirs.open_workdir(path, **identity, title=title, warn=shown.warn) as workdir:
         console.print(f"{title}\nresults in {workdir.path}", highlight=False, soft_wrap=True)
         place = lab.Lab(workdir, shown, strict=strict, keep=values.keep, **memory)
         try:

@@ -168,7 +168,7 @@ def check_finite(place: lab.Lab, chunk: chunks.Chunk, finite: np.ndarray, where:
         place.fail(
             f"training.learning_rate={rate:g}: {stage} went non-finite in replicate {run.replicate} {where(row)}; "
             "lower it",
-            about=(run.settings, run.replicate),
+            about=f"{dict(run.values)} in replicate {run.replicate}",
         )
 
 

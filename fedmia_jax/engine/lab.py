@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import resource
 import threading
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -48,7 +48,7 @@ class Lab:
     join: Callable[[programs.Programs], programs.Programs] = joining.alone
     placed: dict[Any, jax.Array] = dataclasses.field(default_factory=dict)
     placing: threading.Lock = dataclasses.field(default_factory=threading.Lock)
-    warned: set[Hashable] = dataclasses.field(default_factory=set)
+    warned: set[str] = dataclasses.field(default_factory=set)
 
     def records(self, dataset: datasets.Dataset, devices: tuple[jax.Device, ...]) -> types.Records:
         """Returns the records of a data set on some devices, copied there once."""
@@ -69,13 +69,13 @@ class Lab:
             put(dataset.features_fingerprint, dataset.features), put(dataset.fingerprint, dataset.labels)
         )
 
-    def warn(self, text: str, *, about: Hashable = None) -> None:
+    def warn(self, text: str, *, about: str | None = None) -> None:
         """Shows a warning, once for each thing that it is about."""
         if (about or text) not in self.warned:
             self.warned.add(about or text)
             self.show.warn(text)
 
-    def fail(self, text: str, *, about: Hashable = None) -> None:
+    def fail(self, text: str, *, about: str | None = None) -> None:
         """Ends a strict run, or goes on with a warning.
 
         Raises:

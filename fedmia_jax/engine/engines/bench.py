@@ -8,7 +8,7 @@ import dataclasses
 import importlib.metadata
 import pathlib
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -43,7 +43,7 @@ class Outcome:
 
     pieces: Mapping[str, Any]
     seconds: float
-    warnings: list[tuple[str, Hashable]]
+    warnings: list[tuple[str, str | None]]
     lines: list[dict[str, Any]]
 
 
@@ -51,9 +51,9 @@ class Outcome:
 class _Lab(lab.Lab):
     """A lab that keeps its warnings, for the process where somebody reads them."""
 
-    warnings: list[tuple[str, Hashable]] = dataclasses.field(default_factory=list)
+    warnings: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)
 
-    def warn(self, text: str, *, about: Hashable = None) -> None:
+    def warn(self, text: str, *, about: str | None = None) -> None:
         self.warnings.append((text, about))
 
 

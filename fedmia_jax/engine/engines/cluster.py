@@ -2,13 +2,17 @@
 
 The process that was started plans, submits all chunks of a stage, and writes what each returns: nobody else touches the
 workdir. A chunk whose machine or process dies is submitted again, with a line; what the program itself raises ends the
-run. A chunk takes one device of a machine, or all devices of a process where it is made for all.
+run, and so does a chunk whose processes die one after the other while no other chunk ends. A chunk takes one device of
+a machine, or all devices of a process where it is made for all.
 """
 
+import collections
 import contextlib
 import importlib.metadata
+import itertools
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -30,12 +34,17 @@ PATIENCE = {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # twenty times half a minute else
 SECONDS = 10.0  # for a cluster to answer
 PLATFORMS = {"cpu": "cpu", "cuda": "gpu", "gpu": "gpu", "rocm": "gpu"}  # of what JAX_PLATFORMS may say
 DEVICES = 1  # of a process: on a CPU unless it is said otherwise, on GPUs always
-DEATHS = 10  # of a chunk, before it is the chunk that is to blame
-CAUSES = {  # what Ray raises for a chunk that says nothing itself
-    "NodeDiedError": "a machine has died",
+SECONDS_TO_WAIT = 60.0  # for a chunk to end, before it is looked whether there is a machine
+DEATHS = 10  # of processes with the same chunk, while no other chunk ends
+MACHINE = re.compile(r"Node IP: (\S+), node ID: (\w+)")  # in what Ray says of one that has died
+GOES_ON = "what is finished is kept, the same command goes on"
+GONE = ("NodeDiedError", "ObjectLostError")  # what Ray raises where a machine has died, or what it had computed
+CAUSES = {  # what it raises where a process cannot do its work, and the work itself says nothing
     "WorkerCrashedError": "a process has died",
     "OutOfMemoryError": "a process was ended since its machine had no memory left",
-    "ObjectLostError": "a machine has died with what it had computed",
+    "RaySystemError": "a machine could not start a process",
+    "RuntimeEnvSetupError": "a machine could not start a process",
+    "ObjectLostError": "what a process was to read was lost",  # raised there, and so a RayTaskError too
 }
 
 
@@ -119,6 +128,7 @@ class Cluster:
 
     def __init__(self, platform: str) -> None:
         self.platform = platform
+        self.deaths = itertools.count()  # of processes
         self._sent: tuple[plan.Plan, Any] | None = None
 
     def compute(
@@ -129,35 +139,22 @@ class Cluster:
         todo: Sequence[chunks.Chunk],
         advance: contract.Advance,
     ) -> None:
-        """Submits chunks of one kind, the longest first, and keeps what each leaves as it ends."""
+        """Submits chunks of one kind, the longest first, and keeps what each leaves as it ends.
+
+        Raises:
+          InputError: what a chunk says itself, or that no process can compute one, or what Ray says.
+        """
         import ray
 
-        setup, shared = _setup(self.platform, len(place.devices)), [self._share(place, planned)]
-        task, reads = ray.remote(worker.work), _Reads(place, planned, kind)
-        _check_room(place, self._room(len(place.devices) if any(chunk.wide for chunk in todo) else 1))
+        try:
+            _Stage(self, place, planned, kind).compute(todo, advance)
+        except ray.exceptions.RayError as error:
+            if isinstance(error, ray.exceptions.RayTaskError):
+                raise
+            cause = " ".join(str(error).split())[:300]
+            raise errors.InputError(f"--engine=ray: {type(error).__name__} ({cause}); {GOES_ON}") from error
 
-        def submit(chunk: chunks.Chunk) -> Any:
-            room = self._room(len(place.devices) if chunk.wide else 1)
-            job = worker.Job(
-                kind.name, tuple(unit.fingerprint for unit in chunk.units), chunk.size, chunk.wide, reads.of(chunk)
-            )
-            return task.options(name=kind.name, max_retries=0, **room).remote(setup, shared, job)
-
-        waiting = {submit(chunk): (chunk, 0) for chunk in sorted(todo, key=lambda chunk: -chunk.steps)}
-        while waiting:
-            (ended,), _ = ray.wait(list(waiting))
-            chunk, deaths = waiting.pop(ended)
-            try:
-                outcome = _get(ended)
-            except _deaths() as error:
-                _mourn(place, kind, chunk, error, deaths + 1)
-                waiting[submit(chunk)] = chunk, deaths + 1
-                continue
-            bench.keep(place, kind, chunk, outcome)
-            del ended, outcome  # the object store forgets it
-            advance(chunk.steps)
-
-    def _share(self, place: lab.Lab, planned: plan.Plan) -> Any:
+    def share(self, place: lab.Lab, planned: plan.Plan) -> Any:
         """A reference to what all chunks of a run share, sent once."""
         import ray
 
@@ -166,9 +163,107 @@ class Cluster:
             self._sent = planned, ray.put(shared)
         return self._sent[1]
 
-    def _room(self, num_devices: int) -> dict[str, int]:
+    def forget(self) -> None:
+        """Sends what all chunks share anew for the next."""
+        self._sent = None
+
+    def room(self, num_devices: int) -> dict[str, int]:
         """What a machine must have free for a chunk."""
         return {"num_cpus": num_devices, "num_gpus": 0 if self.platform == "cpu" else num_devices}
+
+
+class _Stage:
+    """Chunks of one kind in work."""
+
+    def __init__(self, cluster: Cluster, place: lab.Lab, planned: plan.Plan, kind: kinds.Kind) -> None:
+        import ray
+
+        self._cluster, self._place, self._planned, self._kind = cluster, place, planned, kind
+        self._task: Any = ray.remote(worker.work)
+        self._setup, self._reads = _setup(cluster.platform, len(place.devices)), _Reads(place, planned, kind)
+        self._waiting: dict[Any, chunks.Chunk] = {}
+        self._held: list[chunks.Chunk] = []  # whose process has died
+        self._deaths: collections.Counter[chunks.Chunk] = collections.Counter()  # of processes, since a chunk has ended
+
+    def compute(self, todo: Sequence[chunks.Chunk], advance: contract.Advance) -> None:
+        """Submits all, and keeps what each leaves as it ends."""
+        import ray
+
+        room = self._cluster.room(max(self._num_devices(chunk) for chunk in todo))
+        _check_room(self._place, room)
+        for chunk in sorted(todo, key=lambda chunk: -chunk.steps):
+            self._submit(chunk)
+        while self._waiting:
+            ready, _ = ray.wait(list(self._waiting), timeout=SECONDS_TO_WAIT)
+            if not ready:
+                _check_room(self._place, room, about=f"room for the last {len(self._waiting)} of {self._kind.name}")
+                continue
+            chunk = self._waiting.pop(ready[0])
+            try:
+                outcome = _get(ready.pop())
+            except _errors(*GONE, *CAUSES) as error:
+                self._resume(chunk, error)
+            else:
+                bench.keep(self._place, self._kind, chunk, outcome)
+                del outcome  # the object store forgets it
+                advance(chunk.steps)
+                self._deaths.clear()
+                self._submit_held()
+            if not self._waiting:
+                self._submit_held()
+
+    def _num_devices(self, chunk: chunks.Chunk) -> int:
+        """Devices of a process that computes a chunk."""
+        return len(self._place.devices) if chunk.wide else 1
+
+    def _submit(self, chunk: chunks.Chunk, **options: Any) -> None:
+        """Lets a chunk be computed; Ray itself would try again in silence."""
+        units = tuple(unit.fingerprint for unit in chunk.units)
+        job = worker.Job(self._kind.name, units, chunk.size, chunk.wide, self._reads.of(chunk))
+        shared, room = self._cluster.share(self._place, self._planned), self._cluster.room(self._num_devices(chunk))
+        task = self._task.options(name=self._kind.name, max_retries=0, **room, **options)
+        self._waiting[task.remote(self._setup, [shared], job)] = chunk
+
+    def _submit_held(self) -> None:
+        """Lets one chunk whose process has died be computed again.
+
+        One by one, as others end, and elsewhere where possible: a machine may have too little memory for as many as it
+        has cores, or be broken.
+        """
+        if self._held:
+            self._submit(self._held.pop(0), scheduling_strategy="SPREAD")
+
+    def _resume(self, chunk: chunks.Chunk, error: Exception) -> None:
+        """Submits a chunk again whose machine has died, however often; holds it back where it was its process.
+
+        Raises:
+          InputError: processes have died too often with this chunk while no other has ended.
+        """
+        import ray
+
+        in_process = isinstance(error, ray.exceptions.RayTaskError)
+        if isinstance(error, _errors(*GONE)) and not in_process:
+            found = MACHINE.search(str(error))
+            machine, about = (f"machine {found[1]}", f"machine {found[2]}") if found else ("a machine", None)
+            self._place.warn(f"{machine} has died; what it had in work is computed again by others", about=about)
+            self._submit(chunk)
+            return
+        if in_process:
+            self._cluster.forget()
+            self._reads.forget()
+        cause = next(text for name, text in CAUSES.items() if isinstance(error, _errors(name)))
+        self._deaths[chunk] += 1
+        count, name = len(chunk.units), self._kind.name
+        if self._deaths[chunk] == DEATHS:
+            raise errors.InputError(
+                f"--engine=ray: {name}: {cause}, {DEATHS} times in a row with the same {count} in work; see Ray's "
+                f"logs, give processes more memory or smaller chunks by --memory_gib; {GOES_ON}"
+            ) from error
+        self._place.warn(
+            f"{name}: {cause}; the {count} that it had in work are computed again",
+            about=f"death {next(self._cluster.deaths)}",
+        )
+        self._held.append(chunk)
 
 
 class _Reads:
@@ -177,6 +272,10 @@ class _Reads:
     def __init__(self, place: lab.Lab, planned: plan.Plan, kind: kinds.Kind) -> None:
         self._kept, self._planned, self._kind = place.workdir.artifacts, planned, kind
         self._sent: dict[tuple[str, str], Any] = {}
+
+    def forget(self) -> None:
+        """Sends all pieces anew for the chunks that come."""
+        self._sent.clear()
 
     def of(self, chunk: chunks.Chunk) -> dict[tuple[str, str], Any]:
         """Returns references by unit and piece."""
@@ -194,7 +293,7 @@ def _setup(platform: str, num_devices: int) -> worker.Setup:
     return worker.Setup(platform, num_devices, settings, bench.releases())
 
 
-def _check_room(place: lab.Lab, room: Mapping[str, int]) -> None:
+def _check_room(place: lab.Lab, room: Mapping[str, int], *, about: str | None = None) -> None:
     """Warns where no machine is large enough for a chunk; one may still come."""
     import ray
 
@@ -203,26 +302,14 @@ def _check_room(place: lab.Lab, room: Mapping[str, int]) -> None:
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(all(has.get(name, 0) >= count for name, count in asked.items()) for has in alive):
         text = " and ".join(f"{count} {name}" for name, count in asked.items())
-        place.warn(f"no machine of the cluster has {text} for a process yet; waiting for one")
+        place.warn(f"no machine of the cluster has {text} for a process yet; waiting for one", about=about)
 
 
-def _deaths() -> tuple[type[Exception], ...]:
-    """What Ray raises for a chunk that has died, or whose outcome has."""
+def _errors(*names: str) -> tuple[type[Exception], ...]:
+    """Errors of Ray by their names."""
     import ray
 
-    return tuple(getattr(ray.exceptions, name) for name in CAUSES)
-
-
-def _mourn(place: lab.Lab, kind: kinds.Kind, chunk: chunks.Chunk, error: Exception, deaths: int) -> None:
-    """Warns that a chunk has died; raises where it has died too often for its machines to be to blame."""
-    (cause,) = (text for name, text in CAUSES.items() if name in (base.__name__ for base in type(error).__mro__))
-    if deaths == DEATHS:
-        raise errors.InputError(
-            f"--engine=ray: {kind.name}: {cause} for the {deaths}th time while it computed the same "
-            f"{len(chunk.units)} of them; give processes more memory, or smaller chunks by --memory_gib"
-        ) from error
-    text = f"{kind.name}: {cause}; the {len(chunk.units)} that it had in work are computed again"
-    place.warn(text, about=(chunk.units[0].fingerprint, deaths))
+    return tuple(getattr(ray.exceptions, name) for name in names)
 
 
 def _get(ended: Any) -> bench.Outcome:

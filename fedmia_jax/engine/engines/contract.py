@@ -1,5 +1,6 @@
 """What an engine is: it computes the chunks of a stage wherever it likes, and keeps what they leave in the workdir."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 
@@ -28,6 +29,7 @@ class Engine:
       leads: whether this process plans, writes and prints; asked when devices have been found.
       follow: `follow(every_run, budget=, keep_models=, strict=)`, called in place of a run where this process does not
         lead: computes what another deals until that has dealt all; see `hosts.py`.
+      lead: `with lead():` around all that a run does beside those who follow, who are told of its end.
       works_ahead: this process may work at later stages while it computes one, see `ahead.py`.
     """
 
@@ -36,6 +38,7 @@ class Engine:
     only_cpu: bool = False
     leads: Callable[[], bool] = lambda: True
     follow: Callable[..., None] | None = None
+    lead: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     works_ahead: bool = False
 
 

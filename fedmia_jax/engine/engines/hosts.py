@@ -73,14 +73,7 @@ def start(
     with _watched():
         hosts = Hosts()
         try:
-            yield contract.Engine(hosts.compute, num_cpu_devices, leads=_leads, follow=hosts.follow)
-        except ConnectionError:
-            raise
-        except Exception:
-            hosts.dismiss(failed=True)
-            raise
-        else:
-            hosts.dismiss()
+            yield contract.Engine(hosts.compute, num_cpu_devices, leads=_leads, follow=hosts.follow, lead=hosts.lead)
         finally:
             with contextlib.suppress(RuntimeError):  # who is gone does not say goodbye
                 jax.distributed.shutdown()
@@ -107,16 +100,19 @@ class Hosts:
         those that are made for one.
         """
         if self._bench is None:
-            self._open(planned, budget=place.budget, keep_models=place.keep_models, strict=place.strict)
+            _say({"begin": True})
+            problem = self._open(planned, budget=place.budget, keep_models=place.keep_models, strict=place.strict)
+            if problem:
+                raise errors.InputError(problem)
         kept, count = place.workdir.artifacts, jax.process_count()
         lots = _lots(todo, num_devices=len(place.devices))
         for first in range(0, len(lots), count):
             dealt = dict(enumerate(lots[first : first + count]))
-            self._say({"kind": kind.name, "dealt": [[_describe(chunk) for chunk in lot] for lot in dealt.values()]})
+            _say({"kind": kind.name, "dealt": [[_describe(chunk) for chunk in lot] for lot in dealt.values()]})
             for process, lot in dealt.items():
                 needs = {need for chunk in lot for unit in chunk.units for need in kind.needs(planned, unit.task)}
                 reads = {need: kept.read(*need) for need in sorted(needs)}
-                self._say({"for": process}, {" ".join(need): tree for need, tree in reads.items()})
+                _say({"for": process}, {" ".join(need): tree for need, tree in reads.items()})
                 if process == 0:
                     self._reads = reads
             answers = _gather(self._work(kind.name, [_describe(chunk) for chunk in dealt[0]]))
@@ -135,36 +131,41 @@ class Hosts:
           InputError: the first process has ended the run.
           ConnectionError: another process is gone.
         """
-        planned = planning.make_plan(every_run, keep_models=keep_models)
-        self._open(planned, budget=budget, keep_models=keep_models, strict=strict)
-        while True:
-            head, _ = _listen()
-            if head["kind"] is None:
-                self._bench = None
-                if head["failed"]:
-                    raise errors.InputError(f"{NAME}: process 0 has ended the run; it says why")
-                return
-            own: list[Any] = []
-            for process, lot in enumerate(head["dealt"]):
-                _, trees = _listen()
-                if process == jax.process_index():
-                    own = lot
-                    self._reads = {(name.split()[0], name.split()[1]): tree for name, tree in trees.items()}
-            _gather(self._work(head["kind"], own))
+        try:
+            _hear()  # that there is something to do
+            planned = planning.make_plan(every_run, keep_models=keep_models)
+            self._open(planned, budget=budget, keep_models=keep_models, strict=strict)  # a problem is said by the first
+            while True:
+                self._take_part(_hear()[0])
+        except _Ended as end:
+            if end.failed:
+                raise errors.InputError(f"{NAME}: process 0 has ended the run; it says why") from None
 
-    def dismiss(self, *, failed: bool = False) -> None:
-        """Tells those who follow, where this process leads them, that there is no more to do."""
-        if self._bench is not None and _leads():
-            self._bench = None
+    def _take_part(self, head: Mapping[str, Any]) -> None:
+        """Computes what is dealt to this process in a round."""
+        own: list[Any] = []
+        for process, lot in enumerate(head["dealt"]):
+            _, trees = _hear()
+            if process == jax.process_index():
+                own = lot
+                self._reads = {(name.split()[0], name.split()[1]): tree for name, tree in trees.items()}
+        _gather(self._work(head["kind"], own))
+
+    @contextlib.contextmanager
+    def lead(self) -> Iterator[None]:
+        """Tells those who follow when the block has ended, so that they end too."""
+        try:
+            yield
+        except ConnectionError:
+            raise
+        except Exception:
             with contextlib.suppress(ConnectionError):
-                self._say({"kind": None, "failed": failed})
+                _say({"failed": True})
+            raise
+        _say({"failed": False})
 
-    def _open(self, planned: plan.Plan, **options: Any) -> None:
-        """Makes the place to compute, and checks that all processes do the same.
-
-        Raises:
-          InputError: one does not.
-        """
+    def _open(self, planned: plan.Plan, **options: Any) -> str | None:
+        """Makes the place to compute; returns what a process does otherwise than the first, the same on all."""
         self._bench = bench.Bench(bench.Shared(planned, **options), lambda unit, piece: self._reads[unit, piece])
         units = [unit.fingerprint for of_kind in planned.units.values() for unit in of_kind]
         facts = {
@@ -177,10 +178,11 @@ class Hosts:
             for problem, there in head["facts"].items():
                 first = answers[0][0]["facts"][problem]
                 if there != first:
-                    raise errors.InputError(
+                    return (
                         f"{NAME}: process {number} on {head['host']} has {problem} than process 0 ({there}, {first}); "
                         "give the same command on machines that are alike"
                     )
+        return None
 
     def _work(self, kind: str, described: Sequence[Mapping[str, Any]]) -> Message:
         """What this process leaves of its chunks, or why it cannot."""
@@ -204,24 +206,36 @@ class Hosts:
         heads = [{"seconds": each.seconds, "warnings": each.warnings, "lines": each.lines} for each in ordered]
         return {"outcomes": heads}, {str(number): each.pieces for number, each in enumerate(ordered)}
 
-    def _say(self, head: dict[str, Any], trees: Mapping[str, Any] | None = None) -> None:
-        """Sends a message to all that follow."""
-        with _conversing():
-            content = _pack(head, trees or {})
-            multihost_utils.broadcast_one_to_all(np.int64(len(content)))
-            multihost_utils.broadcast_one_to_all(content)
-
 
 def _leads() -> bool:
     """Whether this process is the first; asks for devices."""
     return jax.process_index() == 0
 
 
-def _listen() -> Message:
-    """The next message of the first process."""
+class _Ended(Exception):
+    """The first process has ended the run."""
+
+    def __init__(self, *, failed: bool) -> None:
+        super().__init__()
+        self.failed = failed
+
+
+def _say(head: dict[str, Any], trees: Mapping[str, Any] | None = None) -> None:
+    """Sends a message to all that follow."""
+    with _conversing():
+        content = _pack(head, trees or {})
+        multihost_utils.broadcast_one_to_all(np.int64(len(content)))
+        multihost_utils.broadcast_one_to_all(content)
+
+
+def _hear() -> Message:
+    """The next message of the first process; raises `_Ended` where it is its last, whenever that comes."""
     with _conversing():
         size = int(multihost_utils.broadcast_one_to_all(np.int64(0)))
-        return _unpack(np.asarray(multihost_utils.broadcast_one_to_all(np.zeros(size, np.uint8))))
+        head, trees = _unpack(np.asarray(multihost_utils.broadcast_one_to_all(np.zeros(size, np.uint8))))
+    if "failed" in head:
+        raise _Ended(failed=head["failed"])
+    return head, trees
 
 
 def _gather(message: Message) -> list[Message]:

@@ -13,6 +13,7 @@ import pytest
 from toys import flags as small
 
 import launch
+from fedmia_jax import errors
 from fedmia_jax.engine.engines import hosts
 
 ROOT = pathlib.Path(launch.__file__).parent
@@ -77,6 +78,48 @@ def test_two_processes_leave_the_bytes_of_one(start_job, whole, tmp_path):
     assert "tables and figures" in out
     assert not [line for line in nothing.splitlines() if not line.startswith("[Gloo]")]
     assert machines.contents(tmp_path / "run") == whole
+    for process in start_job(tmp_path / "run"):  # where nothing is left to do
+        process.communicate(timeout=SECONDS)
+        assert process.returncode == 0
+    assert machines.contents(tmp_path / "run") == whole
+
+
+def test_what_the_first_process_alone_finds_wrong_ends_both_by_a_line(start_job, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").touch()
+    first, second = start_job(tmp_path / "run")
+    (_, said), (_, of_second) = (process.communicate(timeout=SECONDS) for process in (first, second))
+    assert (first.returncode, second.returncode) == (2, 2)
+    assert f"error: workdir={tmp_path / 'run'}: holds files but no config.json" in said
+    assert "error: --engine=distributed: process 0 has ended the run; it says why" in of_second
+
+
+def test_a_run_that_ends_in_the_middle_of_a_round_is_not_taken_for_work(monkeypatch):
+    messages = [
+        hosts._pack(head, {})
+        for head in ({"begin": True}, {"kind": "attacks", "dealt": [["a"], ["b"]]}, {"failed": True})
+    ]
+    sent = iter([part for message in messages for part in (len(message), message)])
+    monkeypatch.setattr(hosts.multihost_utils, "broadcast_one_to_all", lambda _: next(sent))
+    monkeypatch.setattr(hosts.planning, "make_plan", lambda *_, **__: None)
+    monkeypatch.setattr(hosts.Hosts, "_open", lambda *_, **__: None)
+    with pytest.raises(errors.InputError, match="process 0 has ended the run"):
+        hosts.Hosts().follow([], budget=0, keep_models=False, strict=True)
+
+
+def test_what_goes_wrong_at_one_point_is_said_and_the_rest_goes_on(start, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    flags = ("--config.sweep.training.learning_rate=0.001,1e38", "--config.training.optimizer=sgd")
+    flags += ("--config.sweep.training.batch_size=8",)
+    job = ("--engine=distributed", f"--coordinator={address}", "--num_processes=1", "--process_id=0")
+    both = [start(tmp_path / name, *flags, *more) for name, more in (("here", ()), ("there", job))]
+    ended = [process.communicate(timeout=SECONDS) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ended
+    warnings = [sorted(line for line in out.splitlines() if line.startswith("warning")) for out, _ in ended]
+    assert [line for line in warnings[0] if "learning_rate=1e+38: central models went non-finite" in line]
+    assert warnings[1] == warnings[0]
 
 
 @pytest.mark.parametrize("victim", [1, 0])
