@@ -106,11 +106,11 @@ def _kill(dies: str, pids: Sequence[int]) -> list[int]:
             if title.startswith(f"ray::{kind.name}")
         ]
         if busy:
-            victims = [*children, pid] if dies == "machine" else [busy[0][0]]
+            victims = [pid, *children] if dies == "machine" else [busy[0][0]]
             for process in victims:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-            print(f"{dies} {victims[-1]} died in {busy[0][1]}", flush=True)
+            print(f"{dies} {victims[0]} died in {busy[0][1]}", flush=True)
             return [pid]
     return []
 

@@ -37,6 +37,7 @@ DEVICES = 1  # of a process: on a CPU unless it is said otherwise, on GPUs alway
 SECONDS_TO_WAIT = 60.0  # for a chunk to end, before it is looked whether there is a machine
 DEATHS = 10  # of processes with the same chunk, while no other chunk ends
 MACHINE = re.compile(r"Node IP: (\S+), node ID: (\w+)")  # in what Ray says of one that has died
+ELSEWHERE = {"scheduling_strategy": "SPREAD"}  # than where a process has died, if there is another machine
 GOES_ON = "what is finished is kept, the same command goes on"
 GONE = ("NodeDiedError", "ObjectLostError")  # what Ray raises where a machine has died, or what it had computed
 CAUSES = {  # what it raises where a process cannot do its work, and the work itself says nothing
@@ -182,7 +183,7 @@ class _Stage:
         self._task: Any = ray.remote(worker.work)
         self._setup, self._reads = _setup(cluster.platform, len(place.devices)), _Reads(place, planned, kind)
         self._waiting: dict[Any, chunks.Chunk] = {}
-        self._held: list[chunks.Chunk] = []  # whose process has died
+        self._held: list[chunks.Chunk] = []  # with which more than one process has died
         self._deaths: collections.Counter[chunks.Chunk] = collections.Counter()  # of processes, since a chunk has ended
 
     def compute(self, todo: Sequence[chunks.Chunk], advance: contract.Advance) -> None:
@@ -225,16 +226,15 @@ class _Stage:
         self._waiting[task.remote(self._setup, [shared], job)] = chunk
 
     def _submit_held(self) -> None:
-        """Lets one chunk whose process has died be computed again.
+        """Lets one chunk with which processes have died be computed again.
 
-        One by one, as others end, and elsewhere where possible: a machine may have too little memory for as many as it
-        has cores, or be broken.
+        One by one, as others end: a machine may have too little memory for as many as it has cores.
         """
         if self._held:
-            self._submit(self._held.pop(0), scheduling_strategy="SPREAD")
+            self._submit(self._held.pop(0), **ELSEWHERE)
 
     def _resume(self, chunk: chunks.Chunk, error: Exception) -> None:
-        """Submits a chunk again whose machine has died, however often; holds it back where it was its process.
+        """Submits a chunk again whose machine has died, however often; holds it back where processes die with it.
 
         Raises:
           InputError: processes have died too often with this chunk while no other has ended.
@@ -263,7 +263,10 @@ class _Stage:
             f"{name}: {cause}; the {count} that it had in work are computed again",
             about=f"death {next(self._cluster.deaths)}",
         )
-        self._held.append(chunk)
+        if self._deaths[chunk] == 1:
+            self._submit(chunk, **ELSEWHERE)
+        else:
+            self._held.append(chunk)
 
 
 class _Reads:
