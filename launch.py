@@ -45,7 +45,6 @@ from fedmia_jax.storage import workdir as workdirs
 
 LOG_WIDTH = 140  # characters of a line where standard output is no terminal
 LONGEST = 900  # characters of an error
-KEPT = "what is finished is kept, the same command goes on"
 
 
 class Listener:
@@ -174,7 +173,7 @@ def run(values: flags.FlagValues, console: rich.console.Console, *, engine: cont
                     strongest=swept.settings.get("attack.strongest"),
                 )
         except (OSError, KeyboardInterrupt) as error:
-            error.add_note(KEPT)
+            error.add_note(contract.KEPT)
             raise
 
 

@@ -11,6 +11,7 @@ from fedmia_jax.engine import chunks, kinds, lab
 from fedmia_jax.engine.plans import plan
 from fedmia_jax.storage import artifacts
 
+KEPT = "what is finished is kept, the same command goes on"
 Advance = Callable[[float], None]
 ComputeStage = Callable[[lab.Lab, plan.Plan, kinds.Kind, Sequence[chunks.Chunk], Advance], None]
 

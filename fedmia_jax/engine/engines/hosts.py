@@ -159,10 +159,9 @@ class Hosts:
         except ConnectionError:
             raise
         except Exception:
-            with contextlib.suppress(ConnectionError):
-                _say({"failed": True})
+            _dismiss(failed=True)
             raise
-        _say({"failed": False})
+        _dismiss(failed=False)
 
     def _open(self, planned: plan.Plan, **options: Any) -> str | None:
         """Makes the place to compute; returns what a process does otherwise than the first, the same on all."""
@@ -226,6 +225,12 @@ def _say(head: dict[str, Any], trees: Mapping[str, Any] | None = None) -> None:
         content = _pack(head, trees or {})
         multihost_utils.broadcast_one_to_all(np.int64(len(content)))
         multihost_utils.broadcast_one_to_all(content)
+
+
+def _dismiss(*, failed: bool) -> None:
+    """Says to all that follow that there is no more to do; who is gone need not know."""
+    with contextlib.suppress(ConnectionError):
+        _say({"failed": failed})
 
 
 def _hear() -> Message:
